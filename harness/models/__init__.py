@@ -1,0 +1,1 @@
+"""Engines: one file is one way to generate text and score it."""

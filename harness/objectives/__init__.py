@@ -1,0 +1,1 @@
+"""Objectives: one file is one training objective. The folder is the registry."""

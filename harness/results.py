@@ -1,0 +1,53 @@
+"""What a run amounts to, recomputed from its rows: the one thing that tables, gates and reports read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.records import Comparison, GateResult, Measure, Outcome, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One row of every table: the base, the teacher, or a student at one seed.
+
+    `objective` and `parent` (the subject it starts from) are None for models that were not trained here.
+    `label` is the name shown: the student's, with its seed when there are several.
+    """
+
+    label: str
+    role: Literal["base", "teacher", "student"]
+    student: str
+    seed: int | None = None
+    objective: str | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResults:
+    """Everything a report shows. Values are fractions in [0, 1]; percent only when printed.
+
+    `measures[label, suite, metric]`; `comparisons` are against `baseline` (b minus a, a the baseline), `primary`
+    lists the `suite/metric` names fixed before the run; `training[label]` are the logged steps of a student, rows
+    {step, loss, METRIC...}; `ledger` has one row per cell: {kind, subject, rows, seconds, tokens, cached};
+    `detectable` maps each gate's position to its minimum detectable effect; `notes` are sentences the reader must see.
+    """
+
+    name: str
+    fingerprint: str
+    folder: Path
+    experiment: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    subjects: tuple[Subject, ...]
+    baseline: str
+    primary: tuple[str, ...]
+    measures: Mapping[tuple[str, str, str], Measure]
+    comparisons: tuple[Comparison, ...]
+    gates: tuple[GateResult, ...]
+    outcome: Outcome | None
+    ledger: tuple[Row, ...] = ()
+    training: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

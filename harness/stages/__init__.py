@@ -1,0 +1,1 @@
+"""Pipeline stages: each fills one kind of cell."""

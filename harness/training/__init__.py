@@ -1,0 +1,1 @@
+"""The thin adapter over transformers.Trainer, and what it needs."""

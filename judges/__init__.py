@@ -1,0 +1,1 @@
+"""Judge protocols: one file is one protocol. The folder is the registry."""

@@ -1,0 +1,1 @@
+"""Reports: tables, plots and the self-contained page, built from rows on disk."""

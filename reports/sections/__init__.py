@@ -1,0 +1,1 @@
+"""Report sections: one file is one section, shown in the order of its ORDER."""

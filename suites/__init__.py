@@ -1,0 +1,1 @@
+"""Suites: one file is one suite. The folder is the registry."""
