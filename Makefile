@@ -1,0 +1,33 @@
+# `make quickstart` and `make test` set up .venv once (a stamp skips pip when nothing changed) and need only pip.
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+
+.PHONY: setup quickstart test slow playground clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/proctor run quickstart
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+playground: $(STAMP)
+	$(BIN)/python -m harness.playground.build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,106 @@
+"""What a plan is made of: cells, the models they use, and whether a cell is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import sources
+from harness.experiment import Experiment
+from harness.results import Subject
+from harness.sources import LoadedSuite
+from harness.store import CellRef, Store
+
+# Kinds of cells in the order in which a run fills them, and who fills them.
+STAGES = {
+    "rollouts": "harness.stages.generate",
+    "responses": "harness.stages.generate",
+    "log_probs": "harness.signals.log_probs",
+    "rewards": "harness.signals.rewards",
+    "pairs": "harness.signals.pairs",
+    "train": "harness.stages.train",
+    "generations": "harness.stages.generate",
+    "scores": "harness.stages.examine",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """A model as the plan knows it: `identity` enters keys; `folder` (or, for own students, `train`) loads it."""
+
+    label: str
+    identity: Mapping[str, str]
+    folder: Path | None
+    train: CellRef | None
+    dtype: str
+    template: str
+
+    def keyed(self) -> dict[str, Any]:
+        """What of a model enters a key: its content or derivation, its dtype and its template, never its path."""
+        template = self.template
+        if template not in ("chat", "plain", "alpaca"):
+            template = sources.file_hash(Path(template))
+        return {"model": dict(self.identity), "dtype": self.dtype, "template": template}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One unit of work. `spec` is what its key is made of; `work` is what its stage needs besides, never keyed.
+
+    `items` are the ids it must cover and `rows` how many rows that makes.
+    """
+
+    ref: CellRef
+    spec: Mapping[str, Any]
+    label: str
+    items: tuple[str, ...]
+    rows: int
+    needs: tuple[CellRef, ...]
+    work: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelUse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One subject on one suite: where its answers and their scores are."""
+
+    subject: Subject
+    suite: str
+    generations: CellRef
+    scores: CellRef
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All cells in the order to fill them, and what they add up to."""
+
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    subjects: tuple[Subject, ...]
+    suites: Mapping[str, LoadedSuite]
+    examined: tuple[Examined, ...]
+    trained: Mapping[str, CellRef]
+    models: Mapping[str, ModelUse]
+
+    def cell(self, ref: CellRef) -> Cell:
+        """The cell of a reference."""
+        return next(cell for cell in self.cells if cell.ref == ref)
+
+
+def is_done(cell: Cell, store: Store) -> bool:
+    """True where the marker covers every item and the weights that the cell was made with are still the same."""
+    marker = store.done(cell.ref)
+    if marker is None or not set(cell.items) <= set(marker["items"]):
+        return False
+    return not is_stale(cell, store)
+
+
+def is_stale(cell: Cell, store: Store) -> bool:
+    """True where the cell was made with weights of a student that has been trained anew, with another result."""
+    train = cell.model.train if cell.model is not None else None
+    marker = store.done(cell.ref)
+    if train is None or marker is None:
+        return False
+    return bool(marker.get("model_weights") != (store.done(train) or {}).get("weights"))

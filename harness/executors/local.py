@@ -1,0 +1,101 @@
+"""Fill the cells of a plan on this machine, one after the other, with one model resident at a time."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.cells import STAGES, Cell, ModelUse, Plan, is_done, is_stale
+from harness.progress import Progress
+from harness.records import ProctorError
+from harness.store import CellRef, Store
+
+
+class Context:
+    """What a stage works with: the store, progress, and the one resident engine."""
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self.store = store
+        self.progress = progress
+        self._engine: Any = None
+        self._loaded: tuple[str, str, str] | None = None
+
+    def folder(self, model: ModelUse) -> Path:
+        """Where a model's files are."""
+        if model.folder is not None:
+            return model.folder
+        if model.train is None:
+            raise ProctorError(f"{model.label} is neither a folder nor a student")
+        return self.store.folder(model.train) / "weights"
+
+    def weights(self, model: ModelUse | None) -> str | None:
+        """The hash of a student's weights, which consumers record; None for models from outside."""
+        if model is None or model.train is None:
+            return None
+        return str((self.store.done(model.train) or {}).get("weights"))
+
+    def engine(self, model: ModelUse) -> Any:
+        """The engine of a model; loading another frees the one before."""
+        folder = self.folder(model)
+        wanted = (str(folder), model.dtype, model.template)
+        if self._loaded != wanted:
+            self.release()
+            from harness.models.hf import HFEngine
+
+            self._engine = HFEngine(folder, model.dtype, model.template)
+            self._loaded = wanted
+        return self._engine
+
+    def release(self) -> None:
+        """Free the resident engine."""
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = self._loaded = None
+
+    def tokenizer_hash(self, ref: CellRef) -> str:
+        """Which tokenizer the ids in a cell of answers belong to."""
+        return str((self.store.done(ref) or {}).get("tokenizer_hash", ""))
+
+
+def run(plan: Plan, store: Store, progress: Progress, on_event: Callable[[dict[str, Any]], None]) -> int:
+    """Fill every cell that is not done; the number filled. Raises ProctorError; finished rows are kept."""
+    context = Context(store, progress)
+    filled = 0
+    try:
+        for cell in plan.cells:
+            if is_stale(cell, store):
+                progress.say(f"{cell.label}: its student was trained anew with another result, so this is made again")
+                store.discard(cell.ref)
+            if is_done(cell, store):
+                continue
+            started = time.monotonic()
+            on_event({"event": "start", "kind": cell.ref.kind, "key": cell.ref.key, "label": cell.label})
+            _check_needs(cell, store)
+            importlib.import_module(STAGES[cell.ref.kind]).fill(cell, context)
+            filled += 1
+            seconds = round(time.monotonic() - started, 3)
+            on_event({"event": "done", "kind": cell.ref.kind, "key": cell.ref.key, "seconds": seconds})
+    finally:
+        context.release()
+    return filled
+
+
+def _check_needs(cell: Cell, store: Store) -> None:
+    for need in cell.needs:
+        if store.done(need) is None:
+            raise ProctorError(f"{cell.label} needs the cell {need.kind}/{need.key[:12]}, which is not complete")
+
+
+def append_event(path: Path) -> Callable[[dict[str, Any]], None]:
+    """A function that appends events to a run's events.jsonl with the time they happened."""
+
+    def append(event: dict[str, Any]) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": stamp, **event}) + "\n")
+
+    return append

@@ -1,0 +1,177 @@
+"""What an experiment file may say: the keys of experiment.yaml, their types and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """A mapping whose unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Model(Strict):
+    """A model: `playground/NAME`, a folder, or a hub id with its revision."""
+
+    path: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    template: str = "chat"
+    family: str | None = None
+
+
+class Models(Strict):
+    """The models that an experiment names: the base that students start from, a teacher, a judge."""
+
+    base: Model | None = None
+    teacher: Model | None = None
+    judge: Model | None = None
+
+
+class DataSource(Strict):
+    """Where training or dev prompts come from: a suite's split, a file, or a hub data set."""
+
+    suite: str | None = None
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    split: str = "train"
+    limit: Positive | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+class Data(Strict):
+    """`train` teaches; `dev` chooses learning rates. Test items are in neither."""
+
+    train: DataSource | None = None
+    dev: DataSource | None = None
+
+
+class Rollouts(Strict):
+    """How the student that an objective starts from is sampled on the training prompts."""
+
+    n: Positive = 4
+    temperature: Annotated[float, Field(ge=0)] = 0.8
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    max_new_tokens: Positive = 256
+    rounds: Positive = 1
+
+
+class Rewards(Strict):
+    """What ranks rollouts. `alpha` is the share of the multiple-choice log-probability in `mix`."""
+
+    kind: Literal["likelihood", "mcq", "mix", "truth", "judge"] = "likelihood"
+    alpha: Fraction = 0.8
+
+
+class Search(Strict):
+    """Values to try; the best on the dev split is kept."""
+
+    search: Annotated[list[float], Field(min_length=1)]
+
+
+class Training(Strict):
+    """One optimiser schedule. `batch` is groups (prompts) per step; `micro_batch` only splits it to fit memory."""
+
+    lr: float | Search | None = None
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    batch: Positive = 32
+    micro_batch: Positive = 8
+    warmup: Fraction = 0.1
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_length: Positive | None = None
+    save_steps: Positive | None = None
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+
+
+class Lora(Strict):
+    """Low-rank adapters on all linear layers unless `target_modules` says otherwise."""
+
+    r: Positive = 16
+    alpha: Positive | None = None
+    dropout: Fraction = 0.0
+    target_modules: list[str] | None = None
+
+
+class Student(Strict):
+    """A student: trained here (`objective`), trained elsewhere (`model`), or only its answers (`outputs`)."""
+
+    objective: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    targets: Literal["gold", "teacher"] = "gold"
+    training: Training = Field(default_factory=Training)
+    lora: Lora | None = None
+    from_: str | None = Field(default=None, alias="from")
+    seeds: Annotated[list[int], Field(min_length=1)] | None = None
+    rewards: Rewards | None = None
+    model: Model | None = None
+    outputs: dict[str, str] | None = None
+
+
+class SuiteUse(BaseModel):
+    """A suite in use. Further keys are parameters of the suite's `suite(...)` function."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    suite: str | None = None
+    limit: Positive | None = None
+    samples: Positive = 1
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    max_new_tokens: Positive | None = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What is passed to `suite(...)`."""
+        return dict(self.model_extra or {})
+
+
+class Compare(Strict):
+    """What every student is compared with, and the metrics that were named before the run."""
+
+    baseline: str = "base"
+    primary: list[str] = Field(default_factory=list)
+
+
+class Gate(Strict):
+    """One release rule (see harness/gate.py)."""
+
+    metric: str
+    student: str
+    rule: Literal["better", "not_worse", "min", "max"]
+    than: str | None = None
+    margin: Annotated[float, Field(ge=0)] | None = None
+    value: float | None = None
+    level: Literal["block", "warn"] = "block"
+    claim: Literal["checkpoint", "objective"] = "checkpoint"
+    coverage: Fraction = 0.98
+
+
+class Experiment(Strict):
+    """A whole experiment file."""
+
+    name: Name
+    seed: int = 0
+    models: Models = Field(default_factory=Models)
+    data: Data = Field(default_factory=Data)
+    rollouts: Rollouts = Field(default_factory=Rollouts)
+    rewards: Rewards = Field(default_factory=Rewards)
+    students: dict[Name, Student] = Field(default_factory=dict)
+    suites: dict[str, SuiteUse | None] = Field(default_factory=dict)
+    judges: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    probes: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    compare: Compare = Field(default_factory=Compare)
+    gates: list[Gate] = Field(default_factory=list)
+
+    def seeds_of(self, student: str) -> list[int]:
+        """The training seeds of a student, in order."""
+        return self.students[student].seeds or [self.seed]

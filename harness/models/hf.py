@@ -1,0 +1,199 @@
+"""Local transformers models: generate, score given answers, and give the probabilities of choices."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.utils import logging as transformers_logging
+
+from harness.models._sampling import KeyedSampler, row_seed
+from harness.models._text import Codec, set_template
+from harness.records import Generation, ProctorError, Prompt, Sampling
+from harness.training.batching import as_batch, collate
+from harness.training.logprobs import Policy
+
+VERSION = "1"
+
+transformers_logging.disable_progress_bar()  # one bar per cell is ours; a bar per checkpoint shard says nothing
+
+
+def load_model(path: Path | str, dtype: str, revision: str | None = None) -> Any:
+    """A causal model from a folder (or hub id), on the GPU where there is one. Safetensors only, no remote code."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path), dtype=getattr(torch, dtype), revision=revision, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ProctorError(f"the model {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_codec(path: Path | str, template: str, config: Any, revision: str | None = None) -> Codec:
+    """The fast tokenizer of a model with its chat template, and the context length from its config."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ProctorError(f"the tokenizer of {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    set_template(tokenizer, template, str(path))
+    return Codec(tokenizer, getattr(config, "max_position_embeddings", None), str(path))
+
+
+class StopStrings(StoppingCriteria):  # type: ignore[misc]
+    """Ends a row once its answer holds a stop string.
+
+    transformers' own criterion needs a vocabulary that can spell any text, which a closed one cannot.
+    """
+
+    def __init__(self, codec: Codec, stops: Sequence[str], prompt_width: int) -> None:
+        self.codec, self.stops, self.prompt_width = codec, stops, prompt_width
+        self.tail = 2 * max(len(stop) for stop in stops) + 8
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """True [B] where the row's last tokens spell a stop string."""
+        rows = input_ids[:, max(self.prompt_width, input_ids.shape[1] - self.tail) :].tolist()
+        texts = [self.codec.tokenizer.decode(row, skip_special_tokens=False) for row in rows]
+        ended = [any(stop in text for stop in self.stops) for text in texts]
+        return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)
+
+
+class HFEngine:
+    """An Engine (harness.records) over transformers. Batches by length; halves the batch when memory runs out."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        dtype: str = "float32",
+        template: str = "chat",
+        revision: str | None = None,
+        batch: int = 128,
+    ) -> None:
+        self.name = str(path)
+        self.model = load_model(path, dtype, revision).eval()
+        self.codec = load_codec(path, template, self.model.config, revision)
+        self.tokenizer_hash = self.codec.hash
+        self.batch = batch
+        configured = self.model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        self.ends = sorted({self.codec.end, *(int(end) for end in ends if end is not None)})
+
+    def close(self) -> None:
+        """Free the model: one is resident at a time."""
+        self.model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[Generation]:
+        """Yield an answer per prompt, shortest prompts first. Answers do not depend on the batch they were in."""
+        encoded = [(prompt, self.codec.prompt(prompt)[1]) for prompt in prompts]
+        # checked for all before the first answer is paid for; a prompt near the context's end gets a shorter answer
+        jobs = sorted(
+            ((p, ids, min(sampling.max_new_tokens, self.codec.context - len(ids))) for p, ids in encoded),
+            key=lambda job: (job[2], len(job[1])),
+        )
+        start, size = 0, self.batch
+        while start < len(jobs):
+            chunk = [job for job in jobs[start : start + size] if job[2] == jobs[start][2]]
+            try:
+                answers = self._generate_batch(chunk, sampling)
+            except torch.cuda.OutOfMemoryError:
+                if size == 1:
+                    raise ProctorError(f"{self.name} does not fit on the GPU even with one prompt at a time") from None
+                size = max(1, size // 2)
+                torch.cuda.empty_cache()
+                continue
+            yield from answers
+            start += len(chunk)
+
+    @torch.inference_mode()
+    def _generate_batch(self, jobs: Sequence[tuple[Prompt, list[int], int]], sampling: Sampling) -> list[Generation]:
+        width = max(len(ids) for _, ids, _ in jobs)
+        pad = self.codec.pad
+        input_ids = torch.tensor([[pad] * (width - len(ids)) + ids for _, ids, _ in jobs])
+        attention_mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for _, ids, _ in jobs])
+        seeds = [row_seed(sampling.seed, prompt.item, prompt.sample, prompt.turn) for prompt, _, _ in jobs]
+        processors = LogitsProcessorList()
+        if sampling.temperature > 0:
+            processors.append(KeyedSampler(seeds, sampling.temperature, sampling.top_p, sampling.top_k, width))
+        stops = StoppingCriteriaList([StopStrings(self.codec, sampling.stop, width)] if sampling.stop else [])
+        output = self.model.generate(
+            input_ids=input_ids.to(self.model.device),
+            attention_mask=attention_mask.to(self.model.device),
+            logits_processor=processors,
+            max_new_tokens=jobs[0][2],
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=self.ends,
+            pad_token_id=pad,
+            stopping_criteria=stops,
+        )
+        rows = output[:, width:].tolist()
+        return [self._finish(prompt, row, sampling) for (prompt, _, _), row in zip(jobs, rows, strict=True)]
+
+    def _finish(self, prompt: Prompt, ids: list[int], sampling: Sampling) -> Generation:
+        """Cut an answer at its end token or stop string, and say how it ended."""
+        end = next((index for index, token in enumerate(ids) if token in self.ends), None)
+        kept = ids if end is None else ids[: end + 1]
+        body = kept if end is None else kept[:-1]
+        text = self.codec.tokenizer.decode(body, skip_special_tokens=False)
+        cuts = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
+        finished = end is not None or bool(cuts)
+        return Generation(
+            item=prompt.item,
+            sample=prompt.sample,
+            turn=prompt.turn,
+            text=text[: min(cuts)] if cuts else text,
+            token_ids=tuple(kept),
+            finish_reason="stop" if finished else "length",
+            seed=sampling.seed,
+            tokenizer_hash=self.tokenizer_hash,
+        )
+
+    @torch.inference_mode()
+    def log_probs(self, prompts: Sequence[Prompt], responses: Sequence[Generation]) -> list[list[float]]:
+        """Per-token log-probabilities (nats, float32) of each response under its prompt, in the order given."""
+        groups = [self.codec.group(prompt, [response]) for prompt, response in zip(prompts, responses, strict=True)]
+        order = sorted(range(len(groups)), key=lambda i: len(groups[i].prompt) + len(groups[i].responses[0]))
+        found: list[list[float]] = [[] for _ in groups]
+        start, size = 0, self.batch
+        while start < len(order):
+            chunk = order[start : start + size]
+            try:
+                tensors = collate([groups[i] for i in chunk], self.codec.pad)
+                batch = as_batch({name: tensor.to(self.model.device) for name, tensor in tensors.items()})
+                values = Policy(self.model, batch).log_probs[:, 0].cpu()
+            except torch.cuda.OutOfMemoryError:
+                if size == 1:
+                    raise ProctorError(f"{self.name} does not fit on the GPU even with one answer at a time") from None
+                size = max(1, size // 2)
+                torch.cuda.empty_cache()
+                continue
+            for row, i in enumerate(chunk):
+                found[i] = values[row, : len(groups[i].responses[0])].tolist()
+            start += len(chunk)
+        return found
+
+    def choice_probs(self, prompts: Sequence[Prompt], choices: Sequence[str]) -> list[list[float]]:
+        """Probability of each choice as the continuation of each prompt; their sum is the mass on the choices."""
+        asked = [prompt for prompt in prompts for _ in choices]
+        answers = [
+            Generation(prompt.item, prompt.sample, prompt.turn, choice, (), "length", 0)
+            for prompt in prompts
+            for choice in choices
+        ]
+        totals = [float(torch.tensor(row, dtype=torch.float64).sum().exp()) for row in self.log_probs(asked, answers)]
+        return [totals[i : i + len(choices)] for i in range(0, len(totals), len(choices))]

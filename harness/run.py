@@ -1,0 +1,176 @@
+"""One run of an experiment: its folder, its manifest, and filling its cells. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import harness
+from harness.cells import Plan, is_done
+from harness.experiment import Experiment
+from harness.plan import Planner
+from harness.progress import Progress
+from harness.records import ProctorError, UsageError
+from harness.store import Store, digest, write_atomic
+
+RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "scipy")
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Eight hex digits of the experiment's content, overrides and limits included."""
+    return digest(as_values(experiment))[:8]
+
+
+def as_values(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as plain values, defaults left out."""
+    return experiment.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+def limited(experiment: Experiment, limit: int | None) -> Experiment:
+    """The experiment with at most the first `limit` items of every suite."""
+    if limit is None:
+        return experiment
+    if limit < 1:
+        raise UsageError("--limit must be at least 1")
+    values = as_values(experiment)
+    for name in values.get("suites", {}):
+        use = values["suites"][name] or {}
+        values["suites"][name] = {**use, "limit": min(limit, use.get("limit") or limit)}
+    return Experiment.model_validate(values)
+
+
+def make_plan(experiment: Experiment, root: Path, near: Path) -> tuple[Plan, Store]:
+    """The plan of an experiment over the store under `root`."""
+    store = Store(root)
+    return Planner(experiment, store, near).plan(), store
+
+
+def run_folder(plan: Plan, root: Path) -> Path:
+    """`runs/<experiment>-<fingerprint>`."""
+    return root / f"{plan.experiment.name}-{fingerprint(plan.experiment)}"
+
+
+def manifest(plan: Plan) -> dict[str, Any]:
+    """What a reader needs to rebuild every number from rows: subjects, suites, cells; and what made them."""
+    return {
+        "name": plan.experiment.name,
+        "fingerprint": fingerprint(plan.experiment),
+        "subjects": [
+            {
+                "label": subject.label,
+                "role": subject.role,
+                "student": subject.student,
+                "seed": subject.seed,
+                "objective": subject.objective,
+                "parent": subject.parent,
+            }
+            for subject in plan.subjects
+        ],
+        "suites": {
+            name: {
+                "version": loaded.suite.version,
+                "license": loaded.suite.license,
+                "primary": loaded.suite.primary,
+                "metrics": list(loaded.suite.metrics),
+                "items": [item.id for item in loaded.items],
+                "clusters": {item.id: item.cluster for item in loaded.items if item.cluster is not None},
+                "prompts": loaded.prompts,
+            }
+            for name, loaded in plan.suites.items()
+        },
+        "examined": [
+            {
+                "subject": examined.subject.label,
+                "suite": examined.suite,
+                "generations": examined.generations.key,
+                "scores": examined.scores.key,
+            }
+            for examined in plan.examined
+        ],
+        "trained": {label: ref.key for label, ref in plan.trained.items()},
+        "models": {label: dict(model.identity) for label, model in plan.models.items()},
+        "cells": [
+            {"kind": cell.ref.kind, "key": cell.ref.key, "label": cell.label, "rows": cell.rows} for cell in plan.cells
+        ],
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Proctor, Python and the packages that decide numbers; the git commit of the current folder."""
+    found = {"proctor": harness.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        found["git"] = commit + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    return found
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def execute(plan: Plan, store: Store, folder: Path, progress: Progress) -> int:
+    """Write the run's folder and fill what is missing; the number of cells filled."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "experiment.yaml", yaml.safe_dump(as_values(plan.experiment), sort_keys=False))
+    recorded = manifest(plan)
+    path = folder / "manifest.json"
+    if not (path.is_file() and _same_work(json.loads(path.read_bytes()), recorded)):
+        write_atomic(path, json.dumps(recorded, indent=1) + "\n")
+    if all(is_done(cell, store) for cell in plan.cells):
+        return 0
+    from harness.executors import local
+
+    write_atomic(path, json.dumps(recorded, indent=1) + "\n")
+    return local.run(plan, store, progress, local.append_event(folder / "events.jsonl"))
+
+
+def _same_work(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """True where only the versions differ: a repeat that does no work keeps the versions that did it."""
+    return {**old, "versions": {}} == {**new, "versions": {}}
+
+
+def find_run(name: str, root: Path) -> Path:
+    """A run's folder by path, by `<experiment>-<fingerprint>`, or the newest run of an experiment's name."""
+    for path in (Path(name), root / name):
+        if (path / "manifest.json").is_file():
+            return path
+    stem = Path(name).stem
+    known = runs_under(root)
+    matching = [run for run in known if run.rpartition("-")[0] == stem]
+    if matching:
+        return root / matching[-1]
+    names = ", ".join(known) or "none yet: start with `proctor run quickstart`"
+    raise UsageError(f"there is no run {name!r} under {root}. Runs: {names}")
+
+
+def runs_under(root: Path) -> list[str]:
+    """The names of the runs under a folder, oldest first."""
+    found = sorted(root.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    return [path.parent.name for path in found]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a run."""
+    path = folder / "manifest.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ProctorError(f"{path}: cannot be read: {error}. Run the experiment again.") from error
+    return found

@@ -1,0 +1,176 @@
+"""Train one student: assemble its groups from the signal cells, train, and keep the weights with their hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.cells import Cell
+from harness.models._text import Codec
+from harness.models.hf import load_codec, load_model
+from harness.records import Generation, ProctorError, Prompt
+from harness.signals.log_probs import given_answers
+from harness.sources import folder_hash
+from harness.stages.generate import load
+from harness.store import CellRef, row_key
+from harness.training import adapter
+from harness.training.batching import Group
+
+
+def fill(cell: Cell, context: Any) -> None:
+    """Train, or resume training, and write weights/ (safetensors) before the done marker."""
+    context.release()
+    folder = context.store.folder(cell.ref)
+    with context.store.writer(cell.ref, cell.spec, on_wait=context.progress.say) as writer:
+        source = context.folder(cell.model)
+        model = load_model(source, "float32")
+        codec = load_codec(source, cell.model.template if cell.model else "chat", model.config)
+        groups, dropped = assemble(cell, context, codec)
+        if not groups:
+            raise ProctorError(f"{cell.label}: no usable training example ({_reasons(dropped)})")
+        settings = cell.work["settings"]
+        steps = adapter.steps_in(len(groups), settings["batch"], settings["epochs"])
+        context.progress.start(f"train: {cell.label}", steps)
+
+        def on_row(step: int, values: dict[str, float]) -> None:
+            writer.append({"key": row_key(cell.ref.key, step), "step": step, **_rounded(values)})
+            writer.sync()
+            context.progress.advance()
+
+        model.train()
+        facts = adapter.train(
+            model,
+            groups,
+            registry.load(cell.work["objective"]),
+            cell.work["params"],
+            settings,
+            seed=cell.work["seed"],
+            pad_id=codec.pad,
+            folder=folder / "checkpoints",
+            on_row=on_row,
+        )
+        weights = save(model, codec, folder)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        writer.finish(
+            items=cell.items,
+            weights=weights,
+            model_weights=context.weights(cell.model),
+            dropped=dict(dropped),
+            tokens=int(settings["epochs"] * sum(len(g.prompt) + len(ids) for g in groups for ids in g.responses)),
+            peak_memory_mb=peak_memory_mb(),
+            **facts,
+        )
+        context.progress.finish()
+
+
+def save(model: Any, codec: Codec, folder: Path) -> str:
+    """Write weights/ whole or not at all; the hash of its content."""
+    temporary = folder / "weights.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        model.save_pretrained(temporary)
+        codec.tokenizer.save_pretrained(temporary)
+    except (OSError, RuntimeError) as error:
+        raise ProctorError(f"cannot write the weights to {folder}: {str(error).splitlines()[0]}") from error
+    shutil.rmtree(folder / "weights", ignore_errors=True)
+    temporary.rename(folder / "weights")
+    return folder_hash(folder / "weights")
+
+
+def peak_memory_mb() -> float:
+    """Peak memory in MiB: of the GPU where there is one, else of this process so far."""
+    import torch
+
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)  # macOS counts bytes, Linux KiB
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.9g}") for name, value in values.items()}
+
+
+def _reasons(dropped: Counter[str]) -> str:
+    return ", ".join(f"{count} dropped: {reason}" for reason, count in dropped.items()) or "the data is empty"
+
+
+def assemble(cell: Cell, context: Any, codec: Codec) -> tuple[list[Group], Counter[str]]:
+    """The groups that the objective's NEEDS ask for, in the order of the data; what was dropped, by reason."""
+    if "pairs" in cell.work["needs"]:
+        return _pairs(cell, context, codec)
+    return _targets(cell, context, codec)
+
+
+def _fits(codec: Codec, group: Group, limit: int | None) -> bool:
+    longest = len(group.prompt) + max(len(ids) for ids in group.responses)
+    return longest <= min(codec.context, limit or codec.context)
+
+
+def _targets(cell: Cell, context: Any, codec: Codec) -> tuple[list[Group], Counter[str]]:
+    """One demonstrated answer per prompt. Truncated and empty ones teach nothing true and are dropped."""
+    given: dict[str, Generation] = {}
+    if cell.work["targets"] is not None:
+        given = {answer.item: answer for answer in load(context.store, cell.work["targets"])}
+    groups, dropped = [], Counter[str]()
+    for example in cell.work["data"].examples:
+        item = example.item
+        answer = given.get(item.id)
+        if cell.work["targets"] is None:
+            text = item.target if isinstance(item.target, str) else (item.target or ("",))[0]
+            answer = Generation(item.id, 0, 0, text, (), "stop", 0)
+        if answer is None or not answer.text.strip():
+            dropped["empty target"] += 1
+        elif answer.finish_reason != "stop":
+            dropped["target cut before its end"] += 1
+        else:
+            group = codec.group(Prompt(item.id, item.messages), [answer])
+            if _fits(codec, group, cell.work["settings"]["max_length"]):
+                groups.append(group)
+            else:
+                dropped["longer than max_length"] += 1
+    return groups, dropped
+
+
+def _pairs(cell: Cell, context: Any, codec: Codec) -> tuple[list[Group], Counter[str]]:
+    """Chosen and rejected answers of each prompt, with the reference's log-probabilities where they are needed."""
+    dropped: Counter[str] = Counter()
+    items = {example.item.id: example.item for example in cell.work["data"].examples}
+    if cell.work["pairs"] is None:
+        answers = given_answers(cell.work["data"])
+        sides = dict.fromkeys(items, (0, 1))
+    else:
+        answers = {(a.item, a.sample): a for a in load(context.store, cell.work["rollouts"])}
+        sides = {
+            row["item"]: (row["chosen"]["sample"], row["rejected"]["sample"])
+            for row in context.store.rows(cell.work["pairs"])
+        }
+    reference = _log_probs(context, cell.work.get("reference"))
+    groups = []
+    for item in items.values():
+        if item.id not in sides:
+            dropped["no pair"] += 1
+            continue
+        group = codec.group(Prompt(item.id, item.messages), [answers[item.id, side] for side in sides[item.id]])
+        if not all(group.responses):
+            dropped["empty answer"] += 1
+        elif not _fits(codec, group, cell.work["settings"]["max_length"]):
+            dropped["longer than max_length"] += 1
+        else:
+            if reference:
+                values = tuple(tuple(reference[item.id, side]) for side in sides[item.id])
+                group = dataclasses.replace(group, reference_log_probs=values)
+            groups.append(group)
+    return groups, dropped
+
+
+def _log_probs(context: Any, ref: CellRef | None) -> dict[tuple[str, int], list[float]]:
+    if ref is None:
+        return {}
+    return {(row["item"], row["sample"]): row["log_probs"] for row in context.store.rows(ref)}

@@ -1,0 +1,211 @@
+"""The thin adapter: any objective over transformers.Trainer, with denominators taken over the whole window.
+
+Trainer brings accumulation, schedules, checkpoints, resume, FSDP and DeepSpeed. What it cannot know is how a loss is
+divided: micro-batches of uneven length would be weighted wrongly by a mean of means. So every objective returns sums,
+its `denominators` are added up over the accumulation window and over ranks before the first forward, and the adapter
+divides. Splitting a batch into micro-batches therefore never changes the gradient.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from harness.records import ProctorError
+from harness.training.batching import Group, as_batch, collate
+from harness.training.logprobs import Policy
+
+CHECKPOINT_COMPLETE = "complete"
+
+
+class ObjectiveTrainer(Trainer):  # type: ignore[misc]
+    """Trainer whose loss is an objective's terms, each divided by its own denominator over the window."""
+
+    def __init__(self, *, objective: ModuleType, params: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.objective = objective
+        self.params = dict(params)
+        # The loss arrives divided already: Trainer must not divide it again by the number of micro-batches.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+        self.denominators: dict[str, float] = {}
+        self.window: list[tuple[int, float, dict[str, float]]] = []
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """Fetch the window's micro-batches and take the denominators over all of them and over all ranks."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        totals: dict[str, float] = {}
+        for tensors in batches:
+            for name, value in self.objective.denominators(as_batch(tensors)).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        if self.args.world_size > 1 and totals:
+            names = sorted(totals)
+            local = torch.tensor([totals[name] for name in names], dtype=torch.float64, device=device)
+            summed = self.accelerator.reduce(local, reduction="sum")
+            totals = dict(zip(names, summed.tolist(), strict=True))
+        self.denominators = totals
+        self.window = []
+        return batches, torch.tensor(1)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Sum of weight * sum / denominator over the objective's terms. Raises ProctorError where it is not finite."""
+        batch = as_batch(inputs)
+        terms, metrics = self.objective.loss(Policy(model, batch), batch, **self.params)
+        # max(..., 1): a window without a single scored token has zero gradient, not a division by zero
+        loss = sum(term.weight * term.sum / max(self.denominators[name], 1e-12) for name, term in terms.items())
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise ProctorError(
+                f"the loss is {value} at step {self.state.global_step + 1}. Nothing was kept of this student. "
+                "Lower its learning rate (training.lr), or look for broken rows in its training data."
+            )
+        self.window.append((batch.mask.shape[0], value, metrics))
+        # gradients are averaged over ranks, while the denominators are already global
+        scaled: Tensor = loss * self.args.world_size
+        return scaled
+
+    def window_metrics(self) -> dict[str, float]:
+        """The last step's loss (a sum over the window) and metrics (means over its groups)."""
+        groups = sum(count for count, _, _ in self.window) or 1
+        found: dict[str, float] = {"loss": sum(value for _, value, _ in self.window)}
+        for name in self.window[0][2] if self.window else ():
+            found[name] = sum(count * metrics[name] for count, _, metrics in self.window) / groups
+        return found
+
+
+class RowCallback(TrainerCallback):  # type: ignore[misc]
+    """Hands every finished step to `on_row`, and marks checkpoints that are whole."""
+
+    def __init__(self, on_row: Callable[[int, dict[str, float]], None], save_seconds: float | None) -> None:
+        self.on_row = on_row
+        self.save_seconds = save_seconds
+        self.trainer: ObjectiveTrainer | None = None
+        self._saved = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock of time-based checkpoints."""
+        self._saved = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save by time where no step interval was asked for."""
+        if self.save_seconds is not None and time.monotonic() - self._saved >= self.save_seconds:
+            control.should_save = True
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """One row per step: our own loss and metrics, Trainer's gradient norm and learning rate."""
+        if self.trainer is None or not logs or "learning_rate" not in logs or not state.is_world_process_zero:
+            return
+        row = self.trainer.window_metrics()
+        row.update({name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs})
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise ProctorError(
+                    f"{name} is {value} at step {state.global_step}. Nothing was kept of this student. "
+                    "Lower its learning rate (training.lr)."
+                )
+        self.on_row(state.global_step, row)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint without this mark was being written when the process died: it is never resumed from."""
+        self._saved = time.monotonic()
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / CHECKPOINT_COMPLETE).touch()
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint under `folder`, or None."""
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{CHECKPOINT_COMPLETE}")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def steps_in(n_groups: int, batch: int, epochs: float) -> int:
+    """Optimiser steps of a run: whole windows per epoch, the last one may be smaller."""
+    return max(1, math.ceil(math.ceil(n_groups / batch) * epochs))
+
+
+def largest_divisor(batch: int, micro_batch: int) -> int:
+    """The largest micro-batch that is no larger than asked for and divides the batch."""
+    return next(size for size in range(min(batch, micro_batch), 0, -1) if batch % size == 0)
+
+
+def train(
+    model: Any,
+    groups: Sequence[Group],
+    objective: ModuleType,
+    params: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    seed: int,
+    pad_id: int,
+    folder: Path,
+    on_row: Callable[[int, dict[str, float]], None],
+) -> dict[str, Any]:
+    """Train `model` in place on `groups`; resumes from the newest whole checkpoint in `folder`.
+
+    `settings`: lr, epochs, batch, micro_batch, warmup, schedule, weight_decay, max_grad_norm, save_steps, bf16,
+    gradient_checkpointing. Returns {"steps", "groups"}. Raises ProctorError on a loss that is not finite.
+    """
+    world = max(1, int(os.environ.get("WORLD_SIZE", "1")))
+    if settings["batch"] % world:
+        raise ProctorError(f"training.batch {settings['batch']} cannot be split over {world} processes: use a multiple")
+    local = settings["batch"] // world
+    micro = largest_divisor(local, settings["micro_batch"])
+    steps = steps_in(len(groups), settings["batch"], settings["epochs"])
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # the policy is compared with a reference: noise would be a margin
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        learning_rate=settings["lr"],
+        max_steps=steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=local // micro,
+        lr_scheduler_type=settings["schedule"],
+        warmup_steps=math.ceil(settings["warmup"] * steps),
+        weight_decay=settings["weight_decay"],
+        max_grad_norm=settings["max_grad_norm"],
+        save_strategy="steps" if settings["save_steps"] else "no",
+        save_steps=settings["save_steps"] or 500,
+        save_total_limit=2,
+        bf16=settings["bf16"],
+        **({"gradient_checkpointing": True} if settings["gradient_checkpointing"] else {}),
+        logging_steps=1,
+        seed=seed,
+        data_seed=seed,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+    )
+    callback = RowCallback(on_row, None if settings["save_steps"] else 120.0)
+    trainer = ObjectiveTrainer(
+        objective=objective,
+        params=params,
+        model=model,
+        args=arguments,
+        train_dataset=list(groups),
+        data_collator=lambda batch: collate(batch, pad_id),
+        callbacks=[callback],
+    )
+    trainer.remove_callback(PrinterCallback)
+    callback.trainer = trainer
+    checkpoint = last_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    return {"steps": steps, "groups": len(groups)}

@@ -1,0 +1,28 @@
+"""What all tests share: an environment without hub and thread pools, and the folder of real data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "2"
+
+DATA = Path(os.environ.get("PROCTOR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Callable[[str], Path]:
+    """A function from the name of a data set to its folder of real files; skips the test where there is none."""
+
+    def folder(name: str) -> Path:
+        path = DATA / name
+        if not path.is_dir():
+            pytest.skip(f"no real data: {path} is missing; set PROCTOR_DATA to the folder that holds {name}/")
+        return path
+
+    return folder

@@ -1,0 +1,303 @@
+"""The adapter: losses that no split into micro-batches changes, checkpoints that resume, errors that stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import registry
+from harness.models._text import Codec
+from harness.objective_file import SIGNALS, literals_of
+from harness.playground.language import build_tokenizer
+from harness.records import Generation, Message, ProctorError, Prompt
+from harness.training import adapter
+from harness.training.batching import Group, as_batch, collate
+from harness.training.logprobs import Policy, token_log_probs
+from tests.unit.tiny import tiny_model
+
+OBJECTIVES = registry.names("objective")
+SETTINGS = {
+    "lr": 1e-2,
+    "epochs": 1.0,
+    "batch": 8,
+    "micro_batch": 8,
+    "warmup": 0.0,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "max_grad_norm": 1e9,
+    "save_steps": None,
+    "bf16": False,
+    "gradient_checkpointing": False,
+}
+
+
+def make_groups(count: int = 16, seed: int = 0, responses: int = 2) -> list[Group]:
+    """Groups of random ids with uneven lengths, some answers cut, and everything that any objective may need."""
+    rng = random.Random(seed)
+    model = tiny_model(7)
+    groups = []
+    for number in range(count):
+        rows = tuple(tuple(rng.randrange(7, 100) for _ in range(rng.randrange(1, 14))) for _ in range(responses))
+        finished = tuple(rng.random() < 0.7 for _ in range(responses))
+        rows = tuple((*ids, 2) if end else ids for ids, end in zip(rows, finished, strict=True))
+        prompt = tuple(rng.randrange(7, 100) for _ in range(rng.randrange(2, 20)))
+        rewards = tuple(rng.uniform(-1, 0) for _ in range(responses))
+        order = sorted(range(responses), key=lambda k, r=rewards: -r[k])
+        ranking = tuple(map(order.index, range(responses)))
+        labels = tuple(int(k == 0) for k in range(responses))
+        group = Group(f"item-{number}", prompt, rows, finished, rewards=rewards, ranking=ranking, labels=labels)
+        groups.append(with_log_probs(model, group, "reference_log_probs", "teacher_log_probs"))
+    return groups
+
+
+def with_log_probs(model: Any, group: Group, *names: str) -> Group:
+    batch = as_batch(collate([group], 0))
+    with torch.no_grad():
+        table = Policy(model, batch).log_probs[0]
+    values = tuple(tuple(table[k, : len(ids)].tolist()) for k, ids in enumerate(group.responses))
+    return dataclasses.replace(group, **dict.fromkeys(names, values))
+
+
+def groups_for(name: str, count: int = 16) -> list[Group]:
+    needs = literals_of(registry.find("objective", name))["NEEDS"]
+    return make_groups(count, responses=1 if "targets" in needs else 2 if "pairs" in needs else 4)
+
+
+def module_of(name: str) -> Any:
+    return importlib.import_module(f"harness.objectives.{name}")
+
+
+def defaults(name: str) -> dict[str, Any]:
+    return dict(literals_of(registry.find("objective", name))["DEFAULTS"])
+
+
+def train(
+    model: Any, groups: list[Group], name: str, folder: Path, on_row: Any = None, **settings: Any
+) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = []
+
+    def keep(step: int, row: dict[str, float]) -> None:
+        rows.append({"step": step, **row})
+        if on_row is not None:
+            on_row(step, row)
+
+    chosen = {**SETTINGS, **settings}
+    objective = module_of(name)
+    adapter.train(model, groups, objective, defaults(name), chosen, seed=0, pad_id=0, folder=folder, on_row=keep)
+    return rows
+
+
+def distance(a: Any, b: Any) -> float:
+    return max(float((x - y).detach().abs().max()) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_literals_name_known_signals(name: str) -> None:
+    literals = literals_of(registry.find("objective", name))
+    assert set(literals["NEEDS"]) <= set(SIGNALS)
+    assert literals["TRAINING"]["lr"] > 0
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_splitting_a_batch_never_changes_the_step(name: str, tmp_path: Path) -> None:
+    groups = groups_for(name, 16)
+    trained = []
+    losses = []
+    for micro in (8, 4, 1):
+        model = tiny_model(1)
+        # plain SGD-sized steps: Adam divides by the gradient's size and would hide a wrong scale
+        rows = train(model, groups, name, tmp_path / str(micro), micro_batch=micro, lr=1e-3)
+        trained.append(model)
+        losses.append([row["loss"] for row in rows])
+        assert len(rows) == 2
+    for other, values in zip(trained[1:], losses[1:], strict=True):
+        assert values == pytest.approx(losses[0], rel=1e-5)
+        assert distance(trained[0], other) < 2e-5
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_gradient_of_a_split_batch_is_that_of_the_whole(name: str) -> None:
+    groups, objective, params = groups_for(name, 8), module_of(name), defaults(name)
+
+    def gradient(parts: list[list[Group]]) -> torch.Tensor:
+        model = tiny_model(1)
+        batches = [as_batch(collate(part, 0)) for part in parts]
+        totals: dict[str, float] = {}
+        for batch in batches:
+            for term, value in objective.denominators(batch).items():
+                totals[term] = totals.get(term, 0.0) + value
+        for batch in batches:
+            terms, _ = objective.loss(Policy(model, batch), batch, **params)
+            sum(t.weight * t.sum / totals[n] for n, t in terms.items()).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    whole = gradient([groups])
+    for size in (4, 1):
+        split = gradient([groups[i : i + size] for i in range(0, 8, size)])
+        assert float((whole - split).abs().max()) <= 1e-6 * max(1.0, float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_contract_finite_loss_gradient_only_in_the_student_and_a_falling_loss(name: str, tmp_path: Path) -> None:
+    model = tiny_model(1)
+    rows = train(model, groups_for(name, 8), name, tmp_path, epochs=12.0, lr=3e-3)
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert all(row["grad_norm"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_padding_more_changes_nothing(name: str) -> None:
+    objective, params, model = module_of(name), defaults(name), tiny_model(1)
+    group = groups_for(name, 1)
+    plain = as_batch(collate(group, 0))
+    padded = as_batch(collate([*group, Group("long", tuple(range(7, 60)), ((8,) * 30,), (False,))], 0))
+    # one group beside a much longer one: its own scored values must not move
+    a = Policy(model, plain).log_probs
+    b = Policy(model, padded).log_probs[:1, : a.shape[1], : a.shape[2]]
+    assert torch.allclose(a, b, atol=1e-5)
+    values = []
+    for pad in (0, 99):
+        batch = as_batch(collate(group, pad))
+        terms, _ = objective.loss(Policy(model, batch), batch, **params)
+        values.append([float(term.sum.detach()) for term in terms.values()])
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_group_without_scored_tokens_gives_zero_gradient_and_no_nan(name: str) -> None:
+    objective, model = module_of(name), tiny_model(1)
+    count = len(groups_for(name, 1)[0].responses)
+    empty = Group("e", (8, 9), ((),) * count, (False,) * count, rewards=(0.0,) * count, ranking=tuple(range(count)))
+    zeros = torch.zeros(1, count, 1)
+    batch = as_batch({**collate([empty], 0), "reference_log_probs": zeros, "teacher_log_probs": zeros})
+    terms, metrics = objective.loss(Policy(model, batch), batch, **defaults(name))
+    total = sum(t.weight * t.sum for t in terms.values())
+    assert math.isfinite(float(total.detach())) and all(math.isfinite(v) for v in metrics.values())
+    if total.requires_grad:
+        total.backward()
+        assert all(p.grad is None or float(p.grad.abs().max()) == 0 for p in model.parameters())
+
+
+def test_sft_is_the_token_mean_of_the_negative_log_likelihood() -> None:
+    groups, model = make_groups(6, responses=1), tiny_model(1)
+    batch = as_batch(collate(groups, 0))
+    objective = module_of("sft")
+    terms, _ = objective.loss(Policy(model, batch), batch)
+    value = float(terms["nll"].sum) / objective.denominators(batch)["nll"]
+    total, tokens = 0.0, 0
+    for group in groups:  # one sequence at a time, unpadded, in float64
+        ids = torch.tensor([[*group.prompt, *group.responses[0]]])
+        with torch.no_grad():
+            table = model.double()(ids).logits.log_softmax(-1)[0]
+        model.float()
+        for t, token in enumerate(group.responses[0]):
+            total -= float(table[len(group.prompt) - 1 + t, token])
+            tokens += 1
+    assert value == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_dpo_is_the_pair_mean_of_equation_7() -> None:
+    groups, model = make_groups(6), tiny_model(1)
+    batch = as_batch(collate(groups, 0))
+    objective = module_of("dpo")
+    terms, metrics = objective.loss(Policy(model, batch), batch, beta=0.3)
+    value = float(terms["preference"].sum) / objective.denominators(batch)["preference"]
+    losses, margins = [], []
+    for group in groups:
+        ratio = []
+        for k, response in enumerate(group.responses):
+            ids = torch.tensor([[*group.prompt, *response]])
+            with torch.no_grad():
+                table = model.double()(ids).logits.log_softmax(-1)[0]
+            ell = sum(float(table[len(group.prompt) - 1 + t, token]) for t, token in enumerate(response))
+            ratio.append(ell - math.fsum(group.reference_log_probs[k]))
+        model.float()
+        margins.append(0.3 * (ratio[0] - ratio[1]))
+        losses.append(math.log1p(math.exp(-margins[-1])))
+    assert value == pytest.approx(sum(losses) / 6, rel=1e-5)
+    assert metrics["margin"] == pytest.approx(sum(margins) / 6, rel=1e-4)
+    assert metrics["accuracy"] == pytest.approx(sum(m > 0 for m in margins) / 6)
+
+
+def test_dpo_starts_at_log_2_where_the_policy_is_the_reference(tmp_path: Path) -> None:
+    rows = train(tiny_model(7), make_groups(16), "dpo", tmp_path)
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert rows[0]["margin"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_token_log_probs_do_not_overflow() -> None:
+    logits = torch.tensor([[1e4, 0.0, -1e4]])
+    assert token_log_probs(logits, torch.tensor([0])).item() == 0.0
+    assert token_log_probs(logits, torch.tensor([2])).item() == -2e4
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo"])
+def test_a_resumed_training_equals_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    groups = groups_for(name, 24)
+    settings: dict[str, Any] = {"save_steps": 2, "schedule": "cosine", "warmup": 0.2, "epochs": 2.0, "micro_batch": 4}
+    whole = tiny_model(1)
+    rows = train(whole, groups, name, tmp_path / "whole", **settings)
+
+    def interrupt(step: int, row: dict[str, float]) -> None:
+        if step == 5:
+            raise Stop
+
+    half = tiny_model(1)
+    with pytest.raises(Stop):
+        train(half, groups, name, tmp_path / "half", interrupt, **settings)
+    assert adapter.last_checkpoint(tmp_path / "half").name == "checkpoint-4"  # type: ignore[union-attr]
+    resumed = tiny_model(3)  # other weights: everything must come from the checkpoint
+    again = train(resumed, groups, name, tmp_path / "half", **settings)
+    assert [row["step"] for row in again] == [5, 6]
+    assert [row["loss"] for row in again] == pytest.approx([row["loss"] for row in rows[4:]], rel=1e-5)
+    assert distance(whole, resumed) < 1e-6
+
+
+def test_a_checkpoint_that_was_being_written_is_never_resumed_from(tmp_path: Path) -> None:
+    for step, whole in ((4, True), (6, False), (10, True), (12, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if whole:
+            (folder / adapter.CHECKPOINT_COMPLETE).touch()
+    assert adapter.last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert adapter.last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_step_and_a_remedy(tmp_path: Path) -> None:
+    model = tiny_model(1)
+    with torch.no_grad():
+        next(model.parameters())[:] = float("nan")
+    with pytest.raises(ProctorError, match=r"the loss is nan at step 1.*learning rate"):
+        train(model, make_groups(8, responses=1), "sft", tmp_path)
+
+
+def test_the_prompt_is_a_prefix_and_ids_of_our_tokenizer_are_kept() -> None:
+    codec = Codec(build_tokenizer(), 512, "tiny")
+    prompt = Prompt("q", (Message("user", "how many pens ?"),))
+    _, ids = codec.prompt(prompt)
+    text = Generation("q", 0, 0, "answer : 12 .", (), "stop", 0)
+    cut = Generation("q", 1, 0, "answer : 12 .", (), "length", 0)
+    kept = Generation("q", 2, 0, "whatever", (9, 8, 7), "length", 0, codec.hash)
+    group = codec.group(prompt, [text, cut, kept])
+    assert group.prompt == tuple(ids)
+    assert group.responses[0] == (*group.responses[1], codec.end) and group.finished == (True, False, False)
+    assert group.responses[2] == (9, 8, 7)
+    assert codec.tokenizer.decode([*ids, *group.responses[1]]).endswith("answer : 12 .")
+
+
+def test_log_probs_that_do_not_fit_their_tokens_are_refused() -> None:
+    group = Group("x", (7, 8), ((9, 10),), (True,), reference_log_probs=((0.1,),))
+    with pytest.raises(ValueError, match="item x: reference_log_probs of response 0 has 1 values for 2 tokens"):
+        collate([group], 0)
