@@ -18,6 +18,7 @@ STAGES = {
     "rollouts": "harness.stages.generate",
     "responses": "harness.stages.generate",
     "log_probs": "harness.signals.log_probs",
+    "choices": "harness.signals.choices",
     "rewards": "harness.signals.rewards",
     "pairs": "harness.signals.pairs",
     "train": "harness.stages.train",
@@ -28,7 +29,10 @@ STAGES = {
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """A model as the plan knows it: `identity` enters keys; `folder` (or, for own students, `train`) loads it."""
+    """A model as the plan knows it: `identity` enters keys; `folder` (or, for own students, `train`) loads it.
+
+    `language` picks the wording of what it is asked; `family` says which models are related.
+    """
 
     label: str
     identity: Mapping[str, str]
@@ -36,6 +40,8 @@ class ModelUse:
     train: CellRef | None
     dtype: str
     template: str
+    language: str = "english"
+    family: str = ""
 
     def keyed(self) -> dict[str, Any]:
         """What of a model enters a key: its content or derivation, its dtype and its template, never its path."""

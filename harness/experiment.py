@@ -66,10 +66,21 @@ class Rollouts(Strict):
 
 
 class Rewards(Strict):
-    """What ranks rollouts. `alpha` is the share of the multiple-choice log-probability in `mix`."""
+    """What ranks rollouts: (1 - alpha) * mean log-likelihood + alpha * log selection probability (PAD, eq. 9).
+
+    `likelihood` is alpha 0, `mcq` alpha 1. `options`: one question with all answers, or all pairs averaged.
+    `prompt` names the wording of the multiple-choice question: a file, else what the teacher's language asks for.
+    """
 
     kind: Literal["likelihood", "mcq", "mix", "truth", "judge"] = "likelihood"
     alpha: Fraction = 0.8
+    options: Literal["all", "pairs"] = "all"
+    prompt: str | None = None
+
+    @property
+    def weight(self) -> float:
+        """The share of the multiple-choice part."""
+        return {"likelihood": 0.0, "mcq": 1.0}.get(self.kind, self.alpha)
 
 
 class Search(Strict):

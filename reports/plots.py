@@ -46,8 +46,7 @@ def style(colors: dict[str, str]) -> str:
     """The CSS rules of every picture in one set of colours."""
     rules = [_RULES.format(**colors)]
     for i in range(N_COLORS):
-        color = colors[f"c{i}"]
-        rules.append(f"svg.plot .s{i}{{fill:{color};stroke:{color}}}\n")
+        rules.append(f"svg.plot .s{i}{{fill:{colors[f'c{i}']};stroke:{colors[f'c{i}']}}}\n")
         rules.append(f"svg.plot .curve.s{i}{{fill:none}}\n")
         rules.append(f"svg.plot .ring.s{i}{{fill:{colors['paper']};stroke-width:2}}\n")
     return "".join(rules)
@@ -58,10 +57,9 @@ def standalone(svg: str) -> str:
     light, dark = (f"{style(colors)}svg.plot .paper{{fill:{colors['paper']}}}\n" for colors in (LIGHT, DARK))
     rules = f"<style>{light}@media (prefers-color-scheme:dark){{\n{dark}}}\n</style>"
     head, rest = svg.split(">", 1)
-    height = int(re.findall(r' height="(\d+)"', head)[0])
-    names = re.findall(r'aria-labelledby="([^"]*)"', head)[0]
+    height, names = re.findall(r' height="(\d+)" role="img" aria-labelledby="([^"]*)"', head)[0]
     paper = '<rect class="paper" x="-12" y="-10" width="100%" height="100%"/>'
-    outer = _head(names, -12, -10, WIDTH + 24, height + 20)
+    outer = _head(names, -12, -10, WIDTH + 24, int(height) + 20)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{outer}{rules}{paper}{rest}\n'
 
 
@@ -249,8 +247,7 @@ def _printed(dot: Dot, unit: Unit, signed: bool) -> str:
 
 
 def _dot(dot: Dot, value: float, x: Callable[[float], float], y: float) -> list[str]:
-    low, high = finite(dot.low), finite(dot.high)
-    color = dot.series % N_COLORS
+    low, high, color = finite(dot.low), finite(dot.high), dot.series % N_COLORS
     whisker = [_line(x(low), y, x(high), y, f"whisker s{color}")] if low is not None and high is not None else []
     return [*whisker, _shape(dot.shape, x(value), y, color)]
 

@@ -15,7 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "2"
 DATA = Path(os.environ.get("PROCTOR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def data_dir() -> Callable[[str], Path]:
     """A function from the name of a data set to its folder of real files; skips the test where there is none."""
 

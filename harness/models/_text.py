@@ -112,6 +112,21 @@ class Codec:
             )
         return text, ids
 
+    def spellings(self, prompt_text: str, prompt_ids: Sequence[int], choices: Sequence[str]) -> list[set[int]]:
+        """For each choice the single ids that spell it behind the prompt, bare or after a space; empty if none does.
+
+        Found by encoding in context, never by looking for the letter inside other tokens ("A" is also in "An").
+        """
+        found = []
+        for choice in choices:
+            ids = set()
+            for text in (choice, f" {choice}"):
+                whole = encode(self.tokenizer, prompt_text + text)
+                if whole[:-1] == list(prompt_ids) and whole[-1] != self.tokenizer.unk_token_id:
+                    ids.add(whole[-1])
+            found.append(ids)
+        return found
+
     def group(self, prompt: Prompt, responses: Sequence[Generation]) -> Group:
         """Prompt and answers as ids: the sampled ids where the tokenizer is ours, else the text encoded anew."""
         text, ids = self.prompt(prompt)

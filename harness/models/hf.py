@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,7 @@ class HFEngine:
             try:
                 answers = self._generate_batch(chunk, sampling)
             except torch.cuda.OutOfMemoryError:
-                if size == 1:
-                    raise ProctorError(f"{self.name} does not fit on the GPU even with one prompt at a time") from None
-                size = max(1, size // 2)
-                torch.cuda.empty_cache()
+                size = self._halved(size)
                 continue
             yield from answers
             start += len(chunk)
@@ -177,23 +175,61 @@ class HFEngine:
                 batch = as_batch({name: tensor.to(self.model.device) for name, tensor in tensors.items()})
                 values = Policy(self.model, batch).log_probs[:, 0].cpu()
             except torch.cuda.OutOfMemoryError:
-                if size == 1:
-                    raise ProctorError(f"{self.name} does not fit on the GPU even with one answer at a time") from None
-                size = max(1, size // 2)
-                torch.cuda.empty_cache()
+                size = self._halved(size)
                 continue
             for row, i in enumerate(chunk):
                 found[i] = values[row, : len(groups[i].responses[0])].tolist()
             start += len(chunk)
         return found
 
+    @torch.inference_mode()
     def choice_probs(self, prompts: Sequence[Prompt], choices: Sequence[str]) -> list[list[float]]:
-        """Probability of each choice as the continuation of each prompt; their sum is the mass on the choices."""
-        asked = [prompt for prompt in prompts for _ in choices]
-        answers = [
-            Generation(prompt.item, prompt.sample, prompt.turn, choice, (), "length", 0)
-            for prompt in prompts
-            for choice in choices
-        ]
-        totals = [float(torch.tensor(row, dtype=torch.float64).sum().exp()) for row in self.log_probs(asked, answers)]
-        return [totals[i : i + len(choices)] for i in range(0, len(totals), len(choices))]
+        """Probability of each choice as the continuation of each prompt; their sum is the mass on the choices.
+
+        A choice of one token is scored as the set of ids that spell it behind the prompt, bare or after a space, from
+        the logits of the last position alone; longer ones are forced through token by token.
+        """
+        encoded = [self.codec.prompt(prompt) for prompt in prompts]
+        found: list[list[float]] = [[] for _ in prompts]
+        sets = [self.codec.spellings(text, ids, choices) for text, ids in encoded]
+        forced = [i for i, spelled in enumerate(sets) if not all(spelled)]
+        order = sorted(set(range(len(prompts))) - set(forced), key=lambda i: len(encoded[i][1]))
+        start, size = 0, self.batch
+        while start < len(order):
+            chunk = order[start : start + size]
+            try:
+                tables = self._last_probs([encoded[i][1] for i in chunk])
+            except torch.cuda.OutOfMemoryError:
+                size = self._halved(size)
+                continue
+            for row, i in enumerate(chunk):
+                found[i] = [float(tables[row, list(spelled)].sum()) for spelled in sets[i]]
+            start += len(chunk)
+        for i in forced:
+            answers = [Generation(prompts[i].item, 0, 0, choice, (), "length", 0) for choice in choices]
+            rows = self.log_probs([prompts[i]] * len(choices), answers)
+            found[i] = [math.exp(math.fsum(row)) for row in rows]
+        return found
+
+    def _last_probs(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Next-token probabilities [B, V] float64 behind each row; only the last position goes through the head."""
+        width = max(len(ids) for ids in rows)
+        input_ids = torch.tensor([[self.codec.pad] * (width - len(ids)) + list(ids) for ids in rows])
+        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in rows])
+        device = self.model.device
+        output = self.model(
+            input_ids=input_ids.to(device),
+            attention_mask=mask.to(device),
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(device),
+            use_cache=False,
+            logits_to_keep=1,
+        )
+        table: torch.Tensor = output.logits[:, -1].double().softmax(-1).cpu()
+        return table
+
+    def _halved(self, size: int) -> int:
+        """A smaller batch after memory ran out; ProctorError where there is none."""
+        if size == 1:
+            raise ProctorError(f"{self.name} does not fit on the GPU even with one row at a time")
+        torch.cuda.empty_cache()
+        return max(1, size // 2)

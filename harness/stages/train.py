@@ -43,6 +43,8 @@ def fill(cell: Cell, context: Any) -> None:
             writer.sync()
             context.progress.advance()
 
+        if cell.work["lora"] is not None:
+            model = with_adapter(model, cell.work["lora"])
         model.train()
         facts = adapter.train(
             model,
@@ -55,6 +57,9 @@ def fill(cell: Cell, context: Any) -> None:
             folder=folder / "checkpoints",
             on_row=on_row,
         )
+        if cell.work["lora"] is not None:
+            # merged, so that whoever starts from this student has one model, and the reference is that model
+            model = model.merge_and_unload()
         weights = save(model, codec, folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         writer.finish(
@@ -67,6 +72,20 @@ def fill(cell: Cell, context: Any) -> None:
             **facts,
         )
         context.progress.finish()
+
+
+def with_adapter(model: Any, lora: dict[str, Any]) -> Any:
+    """The model with low-rank adapters (peft) on all linear layers, or on those named; only they are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora["r"],
+        lora_alpha=lora["alpha"] or 2 * lora["r"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["target_modules"] or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
 
 
 def save(model: Any, codec: Codec, folder: Path) -> str:
@@ -103,9 +122,10 @@ def _reasons(dropped: Counter[str]) -> str:
 
 def assemble(cell: Cell, context: Any, codec: Codec) -> tuple[list[Group], Counter[str]]:
     """The groups that the objective's NEEDS ask for, in the order of the data; what was dropped, by reason."""
-    if "pairs" in cell.work["needs"]:
+    needs = cell.work["needs"]
+    if "pairs" in needs:
         return _pairs(cell, context, codec)
-    return _targets(cell, context, codec)
+    return _ranked(cell, context, codec) if "rollouts" in needs else _targets(cell, context, codec)
 
 
 def _fits(codec: Codec, group: Group, limit: int | None) -> bool:
@@ -167,6 +187,37 @@ def _pairs(cell: Cell, context: Any, codec: Codec) -> tuple[list[Group], Counter
                 values = tuple(tuple(reference[item.id, side]) for side in sides[item.id])
                 group = dataclasses.replace(group, reference_log_probs=values)
             groups.append(group)
+    return groups, dropped
+
+
+def _ranked(cell: Cell, context: Any, codec: Codec) -> tuple[list[Group], Counter[str]]:
+    """All distinct rewarded rollouts of each prompt, with rewards, ranking (0 is best) and what else is needed."""
+    dropped: Counter[str] = Counter()
+    rewards = {(row["item"], row["sample"]): row["value"] for row in context.store.rows(cell.work["rewards"])}
+    answers: dict[str, dict[tuple[int, ...], Generation]] = {}
+    for answer in load(context.store, cell.work["rollouts"]):
+        if rewards.get((answer.item, answer.sample)) is not None and answer.token_ids:
+            answers.setdefault(answer.item, {}).setdefault(answer.token_ids, answer)
+    reference = _log_probs(context, cell.work.get("reference"))
+    teacher = _log_probs(context, cell.work.get("teacher_log_probs"))
+    groups = []
+    for example in cell.work["data"].examples:
+        item = example.item
+        kept = list(answers.get(item.id, {}).values())
+        if len(kept) < 2:
+            dropped["fewer than two distinct rewarded answers"] += 1
+            continue
+        group = codec.group(Prompt(item.id, item.messages), kept)
+        if not _fits(codec, group, cell.work["settings"]["max_length"]):
+            dropped["longer than max_length"] += 1
+            continue
+        values = tuple(rewards[item.id, answer.sample] for answer in kept)
+        order = sorted(range(len(kept)), key=lambda k, v=values: (-v[k], k))  # type: ignore[misc]
+        extra: dict[str, Any] = {"rewards": values, "ranking": tuple(order.index(k) for k in range(len(kept)))}
+        for name, table in (("reference_log_probs", reference), ("teacher_log_probs", teacher)):
+            if table:
+                extra[name] = tuple(tuple(table[item.id, answer.sample]) for answer in kept)
+        groups.append(dataclasses.replace(group, **extra))
     return groups, dropped
 
 

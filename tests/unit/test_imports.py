@@ -13,7 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("harness", "judges", "suites", "reports")
-PURE = ("harness.records", "harness.metrics", "harness.jsonl", "harness.data", "harness.playground")
+PURE = (
+    "harness.records",
+    "harness.metrics",
+    "harness.jsonl",
+    "harness.data",
+    "harness.playground",
+    "harness.prompting",
+)
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -61,14 +68,14 @@ def test_records_and_stats_import_no_sibling() -> None:
     [
         ("suites", PURE),
         ("judges", PURE),
-        ("harness.objectives", ("harness.records", "harness.metrics", "harness.training.ppd")),
+        ("harness.objectives", ("harness.records", "harness.metrics", "harness.training.plackett_luce")),
         ("harness.models", ("harness.records", "harness.training.batching", "harness.training.logprobs")),
         ("harness.metrics", ("harness.metrics",)),
         ("harness.training", ("harness.records", "harness.training")),
         ("harness.playground", ("harness.records", "harness.playground")),
         (
             "reports",
-            ("harness.records", "harness.results", "harness.stats", "harness.power", "harness.plan", "harness.store"),
+            ("harness.records", "harness.results", "harness.stats", "harness.power", "harness.cells", "harness.store"),
         ),
     ],
 )

@@ -1,0 +1,96 @@
+"""The cells of a plan while it is made: each is planned once, however many students ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import registry, sources
+from harness.cells import Cell, ModelUse
+from harness.experiment import Experiment, Model
+from harness.records import Item, Prompt, Sampling, UsageError
+from harness.sources import TrainingData
+from harness.store import CellRef, Store
+
+ENGINE = "hf"
+PLAYGROUND = "playground"
+
+
+def engine_version() -> str:
+    """The engine's VERSION, which enters the key of everything that an engine makes."""
+    return str(registry.literals(registry.find("engine", ENGINE))["VERSION"])
+
+
+class CellBook:
+    """Cells by reference, with what every part of the plan needs to make more of them."""
+
+    def __init__(self, experiment: Experiment, store: Store, near: Path) -> None:
+        self.experiment = experiment
+        self.store = store
+        self.near = near
+        self.cells: dict[CellRef, Cell] = {}
+        self.hash_cache = store.root / "hashes.json"
+        self._data: dict[str, TrainingData] = {}
+
+    def add(self, kind: str, spec: Mapping[str, Any], **facts: Any) -> CellRef:
+        """Plan a cell unless it is planned already; one that is asked for twice covers the items of both."""
+        ref = CellRef.of(kind, spec)
+        if ref not in self.cells or len(facts["items"]) > len(self.cells[ref].items):
+            self.cells[ref] = Cell(ref=ref, spec=spec, **facts)
+        return ref
+
+    def outside(self, label: str, model: Model) -> ModelUse:
+        """A model from a folder or the hub, known by the content of its files."""
+        folder = sources.model_folder(model, self.near)
+        template = model.template
+        if template not in ("chat", "plain", "alpaca"):
+            template = str(self.near / template)
+            if not Path(template).is_file():
+                raise UsageError(
+                    f"the template {model.template!r} of {label} is neither chat, plain, alpaca nor a file"
+                )
+        identity = {"content": sources.folder_hash(folder, self.hash_cache)}
+        language = PLAYGROUND if model.path.startswith(f"{PLAYGROUND}/") else "english"
+        family = model.family or str(model.path)
+        return ModelUse(label, identity, folder, None, model.dtype, template, language, family)
+
+    def own(self, label: str, train: CellRef, start: ModelUse) -> ModelUse:
+        """A student trained here, known by its derivation: the key of its train cell."""
+        identity = {"train": train.key}
+        return ModelUse(label, identity, None, train, start.dtype, start.template, start.language, start.family)
+
+    def generate(
+        self, kind: str, label: str, model: ModelUse, items: Sequence[Item], prompts: str, sampling: Sampling
+    ) -> CellRef:
+        """Answers of a model to items; more items extend the cell."""
+        keyed: dict[str, Any] = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "max_new_tokens": sampling.max_new_tokens,
+            "stop": list(sampling.stop),
+            "n": sampling.n,
+        }
+        if sampling.temperature > 0:  # greedy answers do not depend on the seed: every experiment shares them
+            keyed["seed"] = sampling.seed
+        asked = [Prompt(item.id, item.messages, sample) for item in items for sample in range(sampling.n)]
+        return self.add(
+            kind,
+            {**model.keyed(), "prompts": prompts, "sampling": keyed, "engine": ENGINE, "code": engine_version()},
+            label=label,
+            items=tuple(item.id for item in items),
+            rows=len(asked),
+            needs=(model.train,) if model.train else (),
+            work={"prompts": asked, "sampling": sampling},
+            model=model,
+        )
+
+    def data(self, which: str = "train") -> TrainingData:
+        """The training (or dev) prompts of the experiment."""
+        source = getattr(self.experiment.data, which)
+        if source is None:
+            raise UsageError(f"data.{which} is missing: it says on which prompts students are trained (dev: chosen)")
+        if which not in self._data:
+            self._data[which] = sources.load_training_data(source, self.near)
+        return self._data[which]

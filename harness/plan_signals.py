@@ -1,0 +1,228 @@
+"""What objectives learn from, as cells: targets, rollouts, rewards, pairs, references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import registry, sources
+from harness.cell_book import ENGINE, PLAYGROUND, CellBook, engine_version
+from harness.cells import ModelUse
+from harness.experiment import Rewards, Student
+from harness.records import ProctorError, Prompt, Sampling, UsageError
+from harness.sources import TrainingData
+from harness.store import CellRef
+
+Models = Mapping[str, ModelUse]
+
+
+@dataclass(slots=True)
+class Signals:
+    """What a student's objective needs: what enters its key, the cells to fill first, what its stage reads."""
+
+    keyed: dict[str, Any] = field(default_factory=dict)
+    cells: list[CellRef] = field(default_factory=list)
+    work: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, ref: CellRef) -> None:
+        """A signal that is a cell: its key enters the student's."""
+        self.keyed[name] = ref.key
+        self.cells.append(ref)
+        self.work[name] = ref
+
+
+def for_objective(
+    book: CellBook, name: str, file: Path, needs: Sequence[str], student: Student, start: ModelUse, models: Models
+) -> Signals:
+    """The cells behind an objective's NEEDS. UsageError where the experiment cannot supply one."""
+    data = book.data()
+    signals = Signals()
+    if "targets" in needs:
+        _targets(book, signals, name, student, models, data)
+    source: CellRef | None = None
+    if "pairs" in needs and data.has_pairs:
+        signals.keyed["pairs"] = "data"
+        signals.work["pairs"] = None
+    elif {"pairs", "rollouts", "teacher_rewards", "ranking"} & set(needs):
+        source = rollouts(book, start, data)
+        rewards = reward_cell(book, name, student.rewards or book.experiment.rewards, source, models, data)
+        signals.work["rollouts"] = source
+        if "pairs" in needs:
+            signals.add("pairs", pairs(book, source, rewards, student.rewards or book.experiment.rewards, models, data))
+        else:
+            signals.add("rollouts", source)
+            signals.add("rewards", rewards)
+    if "reference" in needs:
+        signals.add("reference", log_probs(book, start, source, data))
+    if "teacher_log_probs" in needs:
+        signals.add("teacher_log_probs", log_probs(book, _teacher(name, models), source, data))
+    unknown = set(needs) - {
+        "targets", "pairs", "rollouts", "ranking", "teacher_rewards", "reference", "teacher_log_probs",
+    }  # fmt: skip
+    if unknown:
+        raise UsageError(f"students.{name}: {file.name} needs {', '.join(sorted(unknown))}, which no stage supplies")
+    return signals
+
+
+def _teacher(name: str, models: Models) -> ModelUse:
+    if "teacher" not in models:
+        raise UsageError(f"students.{name} learns from a teacher, so models.teacher must say which")
+    return models["teacher"]
+
+
+def _targets(book: CellBook, signals: Signals, name: str, student: Student, models: Models, data: TrainingData) -> None:
+    if student.targets == "gold":
+        if not any(example.item.target for example in data.examples):
+            raise UsageError(
+                f"students.{name} learns from gold targets, but {data.label} has none: set targets: teacher"
+            )
+        signals.keyed["targets"] = "gold"
+        signals.work["targets"] = None
+        return
+    sampling = Sampling(max_new_tokens=book.experiment.rollouts.max_new_tokens)
+    items = [example.item for example in data.examples]
+    teacher = _teacher(name, models)
+    signals.add("targets", book.generate("responses", "teacher's answers", teacher, items, data.content, sampling))
+
+
+def rollouts(book: CellBook, start: ModelUse, data: TrainingData) -> CellRef:
+    """Samples (`rollouts.n` per training prompt) of the student that the objective starts from."""
+    settings = book.experiment.rollouts
+    if settings.n < 2:
+        raise UsageError("rollouts.n must be at least 2: a preference needs two answers")
+    if settings.temperature == 0:
+        raise UsageError("rollouts.temperature must be above 0: greedy answers are all alike")
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        max_new_tokens=settings.max_new_tokens,
+        n=settings.n,
+        seed=book.experiment.seed,
+    )
+    items = [example.item for example in data.examples]
+    return book.generate("rollouts", f"rollouts of {start.label}", start, items, data.content, sampling)
+
+
+def log_probs(book: CellBook, model: ModelUse, source: CellRef | None, data: TrainingData) -> CellRef:
+    """Per-token log-probabilities that a model gives to rollouts, or (source None) to the data's own pairs."""
+    if source is not None:
+        cell = book.cells[source]
+        of, items, prompts = source.key, cell.items, cell.work["prompts"]
+    else:
+        of = data.content
+        items = tuple(example.item.id for example in data.examples)
+        prompts = [Prompt(e.item.id, e.item.messages, side) for e in data.examples for side in (0, 1)]
+    return book.add(
+        "log_probs",
+        {**model.keyed(), "of": of, "engine": ENGINE, "code": engine_version()},
+        label=model.label,
+        items=items,
+        rows=len(prompts),
+        needs=(*((source,) if source else ()), *((model.train,) if model.train else ())),
+        work={"of": source, "prompts": prompts, "data": data},
+        model=model,
+    )
+
+
+def reward_cell(
+    book: CellBook, name: str, rewards: Rewards, source: CellRef, models: Models, data: TrainingData
+) -> CellRef:
+    """A scalar for every rollout: PAD's calibrated teacher reward (eq. 9), or the training split's truth."""
+    cell = book.cells[source]
+    facts: dict[str, Any] = {"label": rewards.kind, "items": cell.items, "rows": cell.rows}
+    if rewards.kind == "truth":
+        return _truth(book, source, data, facts)
+    if rewards.kind == "judge":
+        raise UsageError("rewards of kind 'judge' are not available; choose likelihood, mcq, mix or truth")
+    teacher = _teacher(name, models)
+    spec: dict[str, Any] = {
+        "reward": "teacher",
+        "alpha": rewards.weight,
+        "rollouts": source.key,
+        "code": signal_code("rewards"),
+    }
+    work: dict[str, Any] = {"rollouts": source, "alpha": rewards.weight}
+    needs: list[CellRef] = [source]
+    if rewards.weight < 1:
+        likelihood = log_probs(book, teacher, source, data)
+        needs.append(likelihood)
+        spec["log_probs"], work["log_probs"] = likelihood.key, likelihood
+    if rewards.weight > 0:
+        selection = choices(book, teacher, source, rewards, data)
+        needs.append(selection)
+        spec["choices"], work["choices"] = selection.key, selection
+    return book.add("rewards", spec, needs=tuple(needs), work=work, **facts)
+
+
+def _truth(book: CellBook, source: CellRef, data: TrainingData, facts: Mapping[str, Any]) -> CellRef:
+    suite = book.experiment.data.train.suite if book.experiment.data.train else None
+    if suite is None:
+        raise UsageError("rewards of kind 'truth' need training prompts from a suite, which knows the truth")
+    loaded = sources.load_suite(suite, None, book.near)
+    spec = {
+        "reward": "truth",
+        "rollouts": source.key,
+        "suite": loaded.suite.version,
+        "code": loaded.code,
+        "data": data.content,
+    }
+    work = {"of": source, "metric": loaded.suite.metrics[loaded.suite.primary], "examples": data.examples}
+    return book.add("rewards", spec, needs=(source,), work=work, **facts)
+
+
+def choices(book: CellBook, model: ModelUse, source: CellRef, rewards: Rewards, data: TrainingData) -> CellRef:
+    """Multiple-choice questions over the rollouts of each prompt, in every rotation of the options."""
+    prompt = rewards.prompt or (PLAYGROUND if model.language == PLAYGROUND else "english")
+    if prompt not in (PLAYGROUND, "english"):
+        path = book.near / prompt
+        if not path.is_file():
+            raise UsageError(f"rewards.prompt {prompt!r} is neither english, playground nor a file")
+        prompt = path.read_text(encoding="utf-8")
+    spec = {
+        **model.keyed(),
+        "of": source.key,
+        "options": rewards.options,
+        "prompt": prompt,
+        "engine": ENGINE,
+        "code": [engine_version(), signal_code("choices")],
+    }
+    return book.add(
+        "choices",
+        spec,
+        label=model.label,
+        items=book.cells[source].items,
+        rows=0,
+        needs=(source, *((model.train,) if model.train else ())),
+        work={"of": source, "data": data, "prompt": prompt, "options": rewards.options},
+        model=model,
+    )
+
+
+def pairs(
+    book: CellBook, source: CellRef, rewards: CellRef, settings: Rewards, models: Models, data: TrainingData
+) -> CellRef:
+    """Best against worst of each prompt's rollouts."""
+    if settings.kind == "truth":
+        origin = f"truth:{data.label}"
+    else:
+        origin = f"teacher:{settings.kind}:{next(iter(models['teacher'].identity.values()))[:12]}"
+    return book.add(
+        "pairs",
+        {"rule": "best_against_worst", "rollouts": source.key, "rewards": rewards.key, "code": signal_code("pairs")},
+        label="pairs",
+        items=book.cells[source].items,
+        rows=0,
+        needs=(source, rewards),
+        work={"rollouts": source, "rewards": rewards, "source": origin},
+    )
+
+
+def signal_code(module: str) -> str:
+    """The hash of a module of harness.signals, which enters the keys of its cells."""
+    folder = registry.package_folder("harness.signals")
+    if folder is None:
+        raise ProctorError("the package harness.signals is missing from this installation")
+    return registry.code_hash(folder / f"{module}.py")
