@@ -61,7 +61,14 @@ class CellBook:
         return ModelUse(label, identity, None, train, start.dtype, start.template, start.language, start.family)
 
     def generate(
-        self, kind: str, label: str, model: ModelUse, items: Sequence[Item], prompts: str, sampling: Sampling
+        self,
+        kind: str,
+        label: str,
+        model: ModelUse,
+        items: Sequence[Item],
+        prompts: str,
+        sampling: Sampling,
+        subject: str | None = None,
     ) -> CellRef:
         """Answers of a model to items; more items extend the cell."""
         keyed: dict[str, Any] = {
@@ -79,6 +86,7 @@ class CellBook:
             kind,
             {**model.keyed(), "prompts": prompts, "sampling": keyed, "engine": ENGINE, "code": engine_version()},
             label=label,
+            subject=subject,
             items=tuple(item.id for item in items),
             rows=len(asked),
             needs=(model.train,) if model.train else (),

@@ -55,7 +55,8 @@ class ModelUse:
 class Cell:
     """One unit of work. `spec` is what its key is made of; `work` is what its stage needs besides, never keyed.
 
-    `items` are the ids it must cover and `rows` how many rows that makes.
+    `items` are the ids it must cover and `rows` how many rows that makes (0 where only the work will tell);
+    `subject` is the label of the table row that it belongs to, None where several share it.
     """
 
     ref: CellRef
@@ -66,6 +67,7 @@ class Cell:
     needs: tuple[CellRef, ...]
     work: Mapping[str, Any] = field(default_factory=dict)
     model: ModelUse | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

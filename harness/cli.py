@@ -13,6 +13,11 @@ from typing import Any
 from harness import __version__
 from harness.records import ProctorError, UsageError
 
+# What `compare --json` prints of a Comparison, for scripts.
+COMPARISON_KEYS = (
+    *("suite", "metric", "a", "b", "difference", "low", "high", "p", "p_adjusted", "adjustment"),
+    *("n_items", "n_seeds", "claim"),
+)
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_FAILED, EXIT_INCONCLUSIVE = 0, 1, 2, 3, 4
 
 
@@ -191,7 +196,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.a, options.b, Path(options.runs), suite=options.suite, data=options.data, partial=options.partial
     )
     if options.json:
-        print(json.dumps({"rows": [row.as_json() for row in rows]}))
+        print(json.dumps({"rows": [{name: getattr(row, name) for name in COMPARISON_KEYS} for row in rows]}))
     else:
         print(comparison_lines(rows))
     return EXIT_OK

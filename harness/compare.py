@@ -209,8 +209,8 @@ def compare_seeds(
 ) -> Comparison:
     """The difference b minus a over several seeds, paired by seed and item; a single table serves every seed.
 
-    `claim` "objective": seeds and items are both samples (harness.stats.crossed); below 5 seeds there is no interval and
-    `method` says why. "given_sample": the same figures for seeds that share their rollouts, which leave out the
+    `claim` "objective": seeds and items are both samples (harness.stats.crossed); below 5 seeds there is no interval
+    and `method` says why. "given_sample": the same figures for seeds that share their rollouts, which leave out the
     variance of drawing them. "checkpoint": the mean of exactly these checkpoints, items alone being the sample.
     Only items that every seed scored on both sides count; subjects are named as in the first pair.
 

@@ -45,7 +45,7 @@ class Planner(CellBook):
                 subjects.append(Subject(label, "student", name, seed, student.objective, student.from_))
                 if student.objective is not None and seed is not None:
                     start = self._start(name, student, seed, models)
-                    trained[label] = self.train(name, student, seed, start, models)
+                    trained[label] = self.train(label, name, student, seed, start, models)
                     models[label] = self.own(label, trained[label], start)
                 elif student.model is not None:
                     models[label] = self.outside(label, student.model)
@@ -80,7 +80,9 @@ class Planner(CellBook):
         names = ["base", "teacher", *self.experiment.students]
         return sorted(subjects, key=lambda subject: (names.index(subject.student), subject.seed or 0))
 
-    def train(self, name: str, student: Student, seed: int, start: ModelUse, models: Mapping[str, ModelUse]) -> CellRef:
+    def train(
+        self, label: str, name: str, student: Student, seed: int, start: ModelUse, models: Mapping[str, ModelUse]
+    ) -> CellRef:
         """A student at one seed, with the cells of everything it learns from."""
         file = registry.find("objective", student.objective or "", self.near)
         literals = literals_of(file)
@@ -104,6 +106,7 @@ class Planner(CellBook):
             "train",
             spec,
             label=f"{name}, seed {seed}",
+            subject=label,
             items=tuple(example.item.id for example in data.examples),
             rows=0,
             needs=(*signals.cells, *((start.train,) if start.train else ())),
@@ -146,8 +149,9 @@ class Planner(CellBook):
             raise UsageError(
                 f"suites.{suite.name}: {sampling.n} samples at temperature 0 are all the same: set temperature"
             )
+        label = f"{subject.label} on {suite.name}"
         generations = self.generate(
-            "generations", f"{subject.label} on {suite.name}", model, suite.items, suite.prompts, sampling
+            "generations", label, model, suite.items, suite.prompts, sampling, subject=subject.label
         )
         scores = self.add(
             "scores",
@@ -158,7 +162,8 @@ class Planner(CellBook):
                 "code": suite.code,
                 "targets": suite.targets,
             },
-            label=f"{subject.label} on {suite.name}",
+            label=label,
+            subject=subject.label,
             items=tuple(item.id for item in suite.items),
             rows=self.cells[generations].rows * len(suite.suite.metrics),
             needs=(generations,),

@@ -95,9 +95,15 @@ def manifest(plan: Plan) -> dict[str, Any]:
             for examined in plan.examined
         ],
         "trained": {label: ref.key for label, ref in plan.trained.items()},
+        # students whose seeds share one set of rollouts: their claims hold given that sample
+        "sampled": {
+            name: bool(plan.cell(plan.trained[label]).work.get("rollouts"))
+            for name, label in ((subject.student, subject.label) for subject in plan.subjects)
+            if label in plan.trained
+        },
         "models": {label: dict(model.identity) for label, model in plan.models.items()},
         "cells": [
-            {"kind": cell.ref.kind, "key": cell.ref.key, "label": cell.label, "rows": cell.rows} for cell in plan.cells
+            {"kind": cell.ref.kind, "key": cell.ref.key, "label": cell.subject or cell.label} for cell in plan.cells
         ],
         "versions": versions(),
     }

@@ -100,7 +100,7 @@ def tango_statistic(gains: float, losses: float, n: float, difference: float) ->
 
     About standard normal when it is; positive where the data show more. `gains` and `losses` are the discordant pairs
     of `n` > 0. The variance holds the share of losses at its maximum-likelihood value under the hypothesis
-    (Tango 1998, equation 8 ff.); at 0 it is McNemar's statistic. 0 where there is nothing to tell (0 / 0).
+    (Tango 1998); at 0 it is McNemar's statistic. 0 where there is nothing to tell (0 / 0).
     """
     if difference < 0:
         return -tango_statistic(losses, gains, n, -difference)
@@ -219,10 +219,10 @@ def sign_flip(
 ) -> Estimate:
     """Mean of `values` [n] with the interval and p of a sign-flip permutation over `clusters` [n].
 
-    Under a hypothesis m the cluster sums of (value - m) are symmetric about 0, whatever the cluster sizes; the statistic
-    is their total. Flipping the clusters outside a set leaves |total| at least as large exactly where the mean over
-    the set's items is on m's far side, so the limits are order statistics of these means over all sets ("typical values",
-    Hartigan 1969), and agree with p by construction: all sets up to 16 clusters, else 20,000 seeded ones. Limits are
+    Under a hypothesis m the cluster sums of (value - m) are symmetric about 0, whatever the sizes; the statistic is
+    their total. Flipping the clusters outside a set leaves |total| at least as large exactly where the mean over the
+    set's items is on m's far side, so the limits are order statistics of these means over all sets ("typical values",
+    Hartigan 1969) and agree with p by construction: all sets up to 16 clusters, else 20,000 seeded ones. Limits are
     infinite below 6 clusters: 5 have 32 flips, and p cannot fall below 2/32.
     """
     import numpy as np
@@ -310,8 +310,8 @@ def _guard(estimate: Estimate, differences: Floats, totals: Floats, sizes: Float
     """Where few units differ, widen to Tango's interval on the sums of gains and losses; p becomes the larger one.
 
     Rare differences are counted in units of their typical size, sum of squares over sum, which gives the sums the
-    variance that they have; with fewer than 8 of them to learn it from, the size is `span`, the largest possible one. No
-    differing unit leaves the interval of an event never seen; without a span nothing bounds the unseen.
+    variance that they have; with fewer than 8 of them to learn it from, the size is `span`, the largest possible one.
+    No differing unit leaves the interval of an event never seen; without a span nothing bounds the unseen.
     """
     import numpy as np
 
@@ -362,7 +362,7 @@ def paired(
     """
     import numpy as np
 
-    d = np.asarray(differences, dtype=np.float64)
+    d = np.round(np.asarray(differences, dtype=np.float64), 12)
     n = len(d)
     if n < 2:
         return Estimate(float(d[0]) if n else None, None, None, None, n, "one item" if n else "no items")
@@ -401,12 +401,12 @@ def mean(
     `binary`, `clusters` and `repeated` as in `paired`: Wilson for 0/1 with one row per item, else t. Clustered or
     repeated values use the CR2 variance with Satterthwaite's t; for values in [0, 1] (`bounded`) in Wilson's form, with
     the effective size that the variance amounts to, because the t interval covers as little as 14% near 0 and 1. That
-    variance is at least the one from an intraclass correlation pooled over clusters, as a few large clusters rarely show
-    theirs; fewer than 8 differing items count as rows of 0/1.
+    variance is at least the one from an intraclass correlation pooled over clusters, as a few large clusters rarely
+    show theirs; fewer than 8 differing items count as rows of 0/1.
     """
     import numpy as np
 
-    x = np.asarray(values, dtype=np.float64)
+    x = np.round(np.asarray(values, dtype=np.float64), 12)
     n = len(x)
     if n < 2:
         return Estimate(float(x[0]) if n else None, None, None, None, n, "one item" if n else "no items")

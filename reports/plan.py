@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cells import Cell, Plan, is_done
-from harness.power import detectable
+from harness.power import detectable_difference
 from harness.store import Store
 
 DISCORDANCE = 0.15  # share of items on which two related models differ, where nothing is known yet
@@ -46,7 +46,8 @@ def _gates(plan: Plan) -> Sequence[str]:
         text = f"  {gate.student} {gate.rule}{against} on {gate.metric}"
         if loaded is not None:
             n = len(loaded.items)
-            effect = detectable(n, discordance=DISCORDANCE)
-            text += f": {100 * effect:.1f} points on {n:,} items if {DISCORDANCE:.0%} of the answers differ in truth"
+            effect = detectable_difference(n, discordance=DISCORDANCE)
+            if effect is not None:
+                text += f": {100 * effect:.1f} points on {n:,} items, if {DISCORDANCE:.0%} of the items change"
         lines.append(text)
     return lines

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -26,7 +28,10 @@ from harness.training.logprobs import Policy
 
 VERSION = "1"
 
-transformers_logging.disable_progress_bar()  # one bar per cell is ours; a bar per checkpoint shard says nothing
+# One bar per cell is ours; the library's bars, deprecations of its own internals and hints say nothing to a user.
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
 
 
 def load_model(path: Path | str, dtype: str, revision: str | None = None) -> Any:
@@ -35,7 +40,7 @@ def load_model(path: Path | str, dtype: str, revision: str | None = None) -> Any
         model = AutoModelForCausalLM.from_pretrained(
             str(path), dtype=getattr(torch, dtype), revision=revision, use_safetensors=True, trust_remote_code=False
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ProctorError(f"the model {path} cannot be loaded: {str(error).splitlines()[0]}") from error
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -18,6 +18,7 @@ from harness.playground.corpus import Example
 from harness.playground.language import BOS, CONTEXT_LENGTH, EOS, PAD, VOCABULARY
 from harness.playground.world import Problem, problems
 
+LETTER_WEIGHT = 10.0
 Maker = Callable[[Problem, random.Random], Example]
 
 
@@ -99,7 +100,14 @@ def _loss(model: Any, body: Any, probe: nn.Module, ids: Tensor, labels: Tensor, 
     # Padding sits on the right, where causal attention never looks from a real token: no mask is needed.
     hidden = body(input_ids=ids, use_cache=False).last_hidden_state
     learned = labels[:, 1:] != -100
-    loss = nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][learned]), labels[:, 1:][learned])
+    losses = nn.functional.cross_entropy(
+        model.lm_head(hidden[:, :-1][learned]), labels[:, 1:][learned], reduction="none"
+    )
+    # A letter decides a whole prompt, and would drown among the many tokens of a batch's worked answers.
+    weights = torch.ones(len(ids), device=ids.device)
+    weights[marks[:, 0]] = LETTER_WEIGHT
+    spread = weights[learned.nonzero()[:, 0]]
+    loss = (losses * spread).sum() / spread.sum()
     if len(truth):
         logits = probe(hidden[marks[:, 0], marks[:, 1]]).squeeze(-1)
         loss = loss + nn.functional.binary_cross_entropy_with_logits(logits, truth)

@@ -65,7 +65,7 @@ def selection(rows: Iterable[Row]) -> dict[tuple[str, int], float]:
     sums: dict[str, dict[int, list[float]]] = {}
     same: dict[tuple[str, int], list[int]] = {}
     for row in rows:
-        total = sum(row["probs"])
+        total = math.fsum(row["probs"])
         if total <= 0:
             continue
         for samples, prob in zip(row["samples"], row["probs"], strict=True):
@@ -74,10 +74,10 @@ def selection(rows: Iterable[Row]) -> dict[tuple[str, int], float]:
     found = {}
     for item, by_sample in sums.items():
         means = {sample: sum(values) / len(values) for sample, values in by_sample.items()}
-        total = math.fsum(means.values())
+        whole = math.fsum(means.values())
         for first, value in means.items():
             for sample in same[item, first]:
-                found[item, sample] = value / total
+                found[item, sample] = value / whole
     return found
 
 

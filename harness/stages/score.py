@@ -1,4 +1,4 @@
-"""Ground truth: every metric of a suite for every answer. Pure: rows in, rows out."""
+"""Ground truth: every metric of a suite for every answer, from generations or from a file of outputs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.compare import ScoreTable, measure
 from harness.outputs import read_outputs
 from harness.records import Generation, Item, Measure, ProctorError, Score, Suite, Unscored
 
@@ -32,11 +33,9 @@ def score_outputs(suite: Suite, path: str | Path, partial: bool = False, *, name
 
     `{"suite", "version", "n_items", "coverage", "measures": {metric: {"value", "low", "high", "n", "unscored"}}}`,
     values in [0, 1], None where undefined; `coverage` is the share of the suite's items with an output. An output
-    that is no text is wrong under every metric. With `partial`, the items of the file are the sample. Raises as
-    `harness.outputs.read_outputs` does, and as `score_rows` for metrics.
+    that is no text is wrong under every metric. With `partial`, the items of the file are the sample: absent ones
+    lower `coverage` and are not `unscored`. Raises as `harness.outputs.read_outputs` and, for metrics, `score_rows` do.
     """
-    from harness.compare import ScoreTable, measure  # scipy: loaded once there is something to measure
-
     items = {item.id: item for item in suite.items}
     values: dict[str, dict[str, tuple[float | None, ...]]] = {metric: {} for metric in suite.metrics}
     covered = 0
@@ -49,7 +48,7 @@ def score_outputs(suite: Suite, path: str | Path, partial: bool = False, *, name
                 of_item[output.item] = (_apply(suite, metric, output.text, items[output.item], name)[0],)
     clusters = {item.id: item.cluster for item in suite.items if item.cluster is not None}
     measures = {
-        metric: measure(ScoreTable(name, metric, str(path), of_item, clusters, len(suite.items)))
+        metric: measure(ScoreTable(name, metric, str(path), of_item, clusters, covered))
         for metric, of_item in values.items()
     }
     return {
@@ -59,6 +58,11 @@ def score_outputs(suite: Suite, path: str | Path, partial: bool = False, *, name
         "coverage": covered / len(suite.items),
         "measures": {metric: _as_json(found) for metric, found in measures.items()},
     }
+
+
+def score_value(suite: Suite, metric: str, text: str | None, item: Item, name: str) -> float | None:
+    """One metric of one output, None where it is unscored. An output that is no text is wrong."""
+    return 0.0 if text is None else _apply(suite, metric, text, item, name)[0]
 
 
 def _apply(suite: Suite, metric: str, text: str, item: Item, name: str) -> tuple[float | None, str | None]:

@@ -60,6 +60,8 @@ def fill(cell: Cell, context: Any) -> None:
         if cell.work["lora"] is not None:
             # merged, so that whoever starts from this student has one model, and the reference is that model
             model = model.merge_and_unload()
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            raise ProctorError(f"{cell.label}: its weights are not finite after training. Lower training.lr.")
         weights = save(model, codec, folder)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         writer.finish(

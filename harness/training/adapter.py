@@ -176,7 +176,8 @@ def train(
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=local // micro,
         lr_scheduler_type=settings["schedule"],
-        warmup_steps=math.ceil(settings["warmup"] * steps),
+        # rounded down: a warm-up step has a rate below the full one, the first a rate of 0, and a run of one step none
+        warmup_steps=int(settings["warmup"] * steps),
         weight_decay=settings["weight_decay"],
         max_grad_norm=settings["max_grad_norm"],
         save_strategy="steps" if settings["save_steps"] else "no",

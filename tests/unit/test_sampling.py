@@ -8,7 +8,7 @@ from scipy import stats
 
 from harness.models._sampling import KeyedSampler, gumbel_noise, keep_top, row_seed
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 def test_noise_is_standard_gumbel_and_independent_between_rows_and_positions() -> None:

@@ -92,5 +92,6 @@ def test_a_partial_file_is_scored_on_its_own_items_and_says_its_coverage(tmp_pat
     with pytest.raises(ProctorError, match="2 of 4 items without an output"):
         score_outputs(suite_of(), path, name="toy")
     found = score_outputs(suite_of(), path, True, name="toy")
-    assert found["coverage"] == 0.5
-    assert (found["measures"]["same"]["value"], found["measures"]["same"]["n"]) == (0.5, 2)
+    assert (found["n_items"], found["coverage"]) == (4, 0.5)
+    measure = found["measures"]["same"]
+    assert (measure["value"], measure["n"], measure["unscored"]) == (0.5, 2, 0)

@@ -191,7 +191,7 @@ def test_sft_is_the_token_mean_of_the_negative_log_likelihood() -> None:
     batch = as_batch(collate(groups, 0))
     objective = module_of("sft")
     terms, _ = objective.loss(Policy(model, batch), batch)
-    value = float(terms["nll"].sum) / objective.denominators(batch)["nll"]
+    value = float(terms["nll"].sum.detach()) / objective.denominators(batch)["nll"]
     total, tokens = 0.0, 0
     for group in groups:  # one sequence at a time, unpadded, in float64
         ids = torch.tensor([[*group.prompt, *group.responses[0]]])
@@ -209,7 +209,7 @@ def test_dpo_is_the_pair_mean_of_equation_7() -> None:
     batch = as_batch(collate(groups, 0))
     objective = module_of("dpo")
     terms, metrics = objective.loss(Policy(model, batch), batch, beta=0.3)
-    value = float(terms["preference"].sum) / objective.denominators(batch)["preference"]
+    value = float(terms["preference"].sum.detach()) / objective.denominators(batch)["preference"]
     losses, margins = [], []
     for group in groups:
         ratio = []

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from harness.playground.language import build_tokenizer
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 def tiny_model(seed: int = 0, layers: int = 2, dtype: torch.dtype = torch.float32, context: int = 512) -> Any:

@@ -1,0 +1,264 @@
+"""Rules -> pass, fail or inconclusive, each with its reason in one sentence.
+
+A gate reads the unadjusted two-sided 95% interval: it is wrong at most 2.5% of the time in either direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from harness import power, stats
+from harness.records import GateResult, Measure, Outcome, ProctorError, UsageError
+from harness.stats import Estimate, Evidence
+
+Rule = Literal["better", "not_worse", "min", "max"]
+_WORST: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
+
+
+@dataclass(frozen=True, slots=True)
+class GateRule:
+    """One gate of an experiment file: `student` must be `rule` on `metric` (`suite/metric`).
+
+    `better` and `not_worse` hold the difference to `than` against 0 and -`margin`; without `than`, a win rate against
+    one half. `min` and `max` hold the mean against `value`. `margin` and `value` are in the metric's unit (fractions
+    for accuracies); `coverage` is the share of expected items that must be scored on both sides; level `warn` is reported
+    but decides nothing; claim `objective` needs at least 5 seeds.
+
+    Raises:
+        UsageError: a rule without what it needs, or a value outside of its range.
+    """
+
+    metric: str
+    student: str
+    rule: Rule
+    than: str | None = None
+    margin: float | None = None
+    value: float | None = None
+    level: Literal["block", "warn"] = "block"
+    claim: Literal["checkpoint", "objective"] = "checkpoint"
+    coverage: float = 0.98
+
+    def __post_init__(self) -> None:
+        name = f"gate {self.metric} of {self.student}"
+        if self.rule not in ("better", "not_worse", "min", "max"):
+            raise UsageError(f"{name}: unknown rule {self.rule!r}; it is better, not_worse, min or max")
+        if self.rule in ("min", "max"):
+            if self.value is None:
+                raise UsageError(f"{name}: rule {self.rule} needs `value`")
+            if self.than is not None or self.margin is not None:
+                raise UsageError(f"{name}: rule {self.rule} compares with `value` alone; drop `than` and `margin`")
+            if self.claim == "objective":
+                raise UsageError(f"{name}: `claim: objective` is for better and not_worse; {self.rule} gates each seed")
+        elif self.value is not None:
+            raise UsageError(f"{name}: rule {self.rule} takes no `value`; name the comparator with `than`")
+        if self.rule == "not_worse" and (self.margin is None or not self.margin > 0):
+            raise UsageError(f"{name}: rule not_worse needs a `margin` above 0 (0.02 is two points of accuracy)")
+        if self.rule == "better" and self.margin is not None:
+            raise UsageError(f"{name}: rule better takes no `margin`; use not_worse, or min with a value")
+        win_rate = self.metric.startswith("judges/") or "win_rate" in self.metric
+        if self.value is None and self.than is None and not win_rate:
+            raise UsageError(f"{name}: rule {self.rule} needs `than`, the model it is compared with")
+        if self.claim == "objective" and self.than is None:
+            raise UsageError(f"{name}: `claim: objective` needs `than`")
+        if not 0 <= self.coverage <= 1:
+            raise UsageError(f"{name}: coverage {self.coverage} is outside of [0, 1]")
+
+    @property
+    def threshold(self) -> float:
+        """What the interval is held against: a difference for rules with `than`, else a mean."""
+        if self.value is not None:
+            return self.value
+        return (0.0 if self.than is not None else 0.5) - (self.margin or 0.0)
+
+
+def _verdict(rule: GateRule, estimate: Estimate) -> Outcome:
+    if estimate.low is None or estimate.high is None:
+        return "inconclusive"
+    if rule.rule == "max":
+        return (
+            "pass" if estimate.high <= rule.threshold else "fail" if estimate.low > rule.threshold else "inconclusive"
+        )
+    if rule.rule == "min":
+        return (
+            "pass" if estimate.low >= rule.threshold else "fail" if estimate.high < rule.threshold else "inconclusive"
+        )
+    return "pass" if estimate.low > rule.threshold else "fail" if estimate.high <= rule.threshold else "inconclusive"
+
+
+def _widened(estimate: Estimate, bias: float) -> Estimate:
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=estimate.low - bias, high=estimate.high + bias)
+
+
+class _Words:
+    """Numbers as the reader sees them: percent and points for fractions, else as they are."""
+
+    def __init__(self, rule: GateRule, evidence: Evidence) -> None:
+        self.rule, self.evidence, self.scale = rule, evidence, 100 if evidence.percent else 1
+        limits = (evidence.observed.low, evidence.observed.high)
+        gaps = [self.scale * abs(limit - rule.threshold) for limit in limits if limit is not None]
+        self.digits = 1 if min(gaps, default=1.0) >= 0.05 else 3
+        if not evidence.percent:
+            self.digits += 1
+
+    def number(self, x: float) -> str:
+        text = f"{x * self.scale:.{self.digits}f}"
+        return text.removeprefix("-") if float(text) == 0 else text
+
+    def level(self, x: float) -> str:
+        return self.number(x) + ("%" if self.evidence.percent else "")
+
+    def difference(self, x: float) -> str:
+        text = self.number(x)
+        return text + ("" if not self.evidence.percent else " point" if float(text) == 1 else " points")
+
+    def interval(self) -> str:
+        low, high = self.evidence.observed.low, self.evidence.observed.high
+        return "no interval" if low is None or high is None else f"[{self.number(low)}, {self.number(high)}]"
+
+    def items(self) -> str:
+        n, seeds = self.evidence.observed.n, self.evidence.n_seeds
+        return f"on {n:,} item{'' if n == 1 else 's'}" + (f" and {seeds} seeds" if seeds > 1 else "")
+
+    def subjects(self) -> tuple[str, str]:
+        student = f"{self.evidence.label} {self.level(self.evidence.student or 0.0)}"
+        than = "" if self.evidence.than is None else f"{self.rule.than} {self.level(self.evidence.than)}"
+        return student, than
+
+    def against(self) -> str:
+        """What the interval was held against."""
+        rule = self.rule
+        if rule.than is None:
+            return self.level(rule.threshold)
+        return "0" if rule.rule == "better" else f"the margin of -{self.difference(rule.margin or 0.0)}"
+
+    def decided(self, outcome: Outcome) -> str:
+        student, than = self.subjects()
+        value, passed = self.evidence.observed.value or 0.0, outcome == "pass"
+        where = f"{self.interval()} {self.items()}"
+        if self.rule.than is None:
+            bound = self.level(self.rule.threshold)
+            least = "at least" if self.rule.rule == "min" else "above"
+            most = "at most" if self.rule.rule == "max" else "below" if self.rule.rule == "min" else "not above"
+            up = passed != (self.rule.rule == "max")
+            return f"{student} is {least if up else most} {bound} {where}"
+        if self.rule.rule == "better":
+            relation = "better" if passed else "not better"
+            by = f" by {self.difference(value)}" if passed else f": a difference of {self.difference(value)}"
+            return f"{student} is {relation} than {than}{by} {where}"
+        relation = "not worse" if passed else "worse"
+        return (
+            f"{student} is {relation} than {than} by {self.difference(self.rule.margin or 0.0)} or more: "
+            f"a difference of {self.difference(value)} {where}"
+        )
+
+    def undecided(self, why: str) -> str:
+        student, than = self.subjects()
+        if self.rule.than is None:
+            return f"cannot tell whether {student} clears {self.level(self.rule.threshold)}: {why}"
+        difference = self.difference(self.evidence.observed.value or 0.0)
+        return f"cannot tell {student} from {than} (a difference of {difference}): {why}"
+
+
+def _decide_one(rule: GateRule, evidence: Evidence, bias: float) -> tuple[Outcome, str, int | None]:
+    shown = replace(evidence, observed=_widened(evidence.observed, bias))
+    words, observed = _Words(rule, shown), shown.observed
+    if observed.n == 0:
+        return "fail", f"{evidence.label} has no scored rows ({evidence.n_expected:,} items expected)", None
+    if evidence.coverage < rule.coverage:
+        both = "on both sides" if rule.than is not None else "at all"
+        text = (
+            f"only {100 * evidence.coverage:.1f}% of {evidence.n_expected:,} expected items are scored {both}, "
+            f"and the gate needs {100 * rule.coverage:g}%"
+        )
+        return "inconclusive", words.undecided(text), None
+    if observed.low is None or observed.high is None:
+        return "inconclusive", words.undecided(f"{observed.method} {words.items()}"), None
+    outcome = _verdict(rule, observed)
+    if outcome == "inconclusive":
+        middle = observed.value if observed.value is not None else rule.threshold
+        needed = power.required_items(observed.n, middle, observed.low, observed.high, rule.threshold)
+        if evidence.claim != "checkpoint" or bias:
+            needed = None
+        more = f"; about {needed:,} items would decide" if needed else ""
+        return outcome, words.undecided(f"{words.interval()} includes {words.against()} {words.items()}{more}"), needed
+    adverse = evidence.lowest if (outcome == "pass") != (rule.rule == "max") else evidence.highest
+    if _verdict(rule, _widened(adverse, bias)) != outcome:
+        rows = f"the {evidence.unscored:,} unscored row{'' if evidence.unscored == 1 else 's'}"
+        effect = "against it" if outcome == "pass" else "for it"
+        text = f"the scored rows alone would {outcome} {words.interval()}, but not with {rows} counted {effect}"
+        return "inconclusive", words.undecided(text), None
+    return outcome, words.decided(outcome), None
+
+
+def decide(rule: GateRule, evidence: Sequence[Evidence], *, bias: float = 0.0) -> GateResult:
+    """The gate's outcome from one piece of evidence per seed, the worst of which counts (fail, inconclusive, pass).
+
+    `bias` >= 0 widens every interval on both sides (a judge's bias budget, in the metric's unit). `min` passes if low
+    >= value and fails if high < value, `max` mirrors it; `better` passes if low > 0 and fails if high <= 0; `not_worse`
+    passes if low > -margin and fails if high <= -margin; the rest is inconclusive, as is coverage below the rule's. No
+    scored rows fail. A pass must hold with every unscored row counted against the student, a fail with every one
+    counted for it. `needed` items would decide 80% of the time, if the observed value is the truth.
+
+    Raises:
+        ProctorError: claim objective with evidence from single checkpoints or from fewer than 5 seeds, or evidence that
+            lacks the comparator the rule names (or has one where it names none).
+    """
+    name = f"gate {rule.metric} of {rule.student}"
+    if not evidence:
+        return _result(rule, "fail", f"{rule.student} has no scored rows", None, None)
+    for one in evidence:
+        if rule.claim == "objective" and (one.claim == "checkpoint" or one.n_seeds < stats.MIN_SEEDS):
+            raise ProctorError(
+                f"{name}: `claim: objective` needs at least {stats.MIN_SEEDS} seeds of the student, each scored; "
+                f"there are {max(one.n_seeds, len(evidence))}. Add seeds, or gate the checkpoints (claim: checkpoint)"
+            )
+        if one.observed.n and (one.than is None) != (rule.than is None):
+            raise ProctorError(f"{name}: the evidence and the rule differ on what {rule.student} is compared with")
+    results = [_decide_one(rule, one, bias) for one in evidence]
+    index = min(range(len(results)), key=lambda i: _WORST.index(results[i][0]))
+    outcome, reason, needed = results[index]
+    if len(results) > 1:
+        same = sum(result[0] == outcome for result in results)
+        reason += f" ({same} of {len(results)} seeds: {outcome})"
+    return _result(rule, outcome, reason, _widened(evidence[index].observed, bias), needed)
+
+
+def _result(rule: GateRule, outcome: Outcome, reason: str, shown: Estimate | None, needed: int | None) -> GateResult:
+    numbers = (None, None, None) if shown is None else (shown.value, shown.low, shown.high)
+    head = (rule.rule, rule.metric, rule.student, outcome, reason, rule.level, rule.than)
+    return GateResult(*head, *numbers, needed)
+
+
+def from_measure(measure: Measure, *, label: str, n_expected: int | None = None) -> Evidence:
+    """Evidence from a measure alone (a probe's, an aggregate's): a mean in [0, 1] whose rows are not at hand.
+
+    With u unscored rows the bounds are those of n scored ones mixed with u zeros, or u ones. `n_expected` items were
+    due (default: the scored and the unscored ones). A length-controlled win rate is no mean of rows; its bounds then
+    err on the wide side.
+    """
+    total = measure.n + measure.unscored
+    expected = max(total if n_expected is None else n_expected, total)
+    missing = expected - measure.n
+    percent = measure.value is None or 0 <= measure.value <= 1
+
+    def mixed(fill: float) -> Estimate:
+        share = measure.n / expected if expected else 1.0
+        limits = [
+            None if x is None else share * x + (1 - share) * fill for x in (measure.value, measure.low, measure.high)
+        ]
+        return Estimate(limits[0], limits[1], limits[2], None, expected, "measure")
+
+    observed = Estimate(measure.value, measure.low, measure.high, None, measure.n, "measure")
+    coverage = measure.n / expected if expected else 0.0
+    worst = (mixed(0.0), mixed(1.0)) if percent or not missing else (replace(observed, low=None),) * 2
+    return Evidence(label, observed, *worst, coverage, expected, missing, measure.value, percent=percent)
+
+
+def overall(results: Iterable[GateResult]) -> Outcome | None:
+    """Any fail, else any inconclusive, else pass, among the gates that block; None if no gate blocks."""
+    outcomes = {result.outcome for result in results if result.level == "block"}
+    return next((outcome for outcome in _WORST if outcome in outcomes), None)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness import stats
+from harness.compare import ScoreTable, evidence, evidence_seeds
+from harness.gate import GateRule, decide, from_measure, overall
+from harness.records import GateResult, Measure, ProctorError, UsageError
+from harness.stats import Estimate, Evidence
+
+BETTER = GateRule("playground/exact_match", "dpo", "better", than="base")
+NOT_WORSE = GateRule("playground/exact_match", "dpo", "not_worse", than="base", margin=0.02)
+MIN = GateRule("playground/exact_match", "dpo", "min", value=0.8)
+MAX = GateRule("probes/are_you_sure/harm", "dpo", "max", value=0.1)
+
+
+def table(subject: str, values: list[float | None], n_expected: int = 0) -> ScoreTable:
+    return ScoreTable(
+        "playground", "exact_match", subject, {f"q{i}": (x,) for i, x in enumerate(values)}, {}, n_expected
+    )
+
+
+def pair(gains: int, losses: int, both: int, neither: int, unscored: int = 0) -> Evidence:
+    """The student's rows are unscored on `unscored` further items, which the base gets right."""
+    cells = [(0.0, 1.0)] * gains + [(1.0, 0.0)] * losses + [(1.0, 1.0)] * both + [(0.0, 0.0)] * neither
+    base = [cell[0] for cell in cells] + [1.0] * unscored
+    student: list[float | None] = [cell[1] for cell in cells]
+    return evidence(table("dpo", student + [None] * unscored), table("base", list(base)))
+
+
+def interval(value: float, low: float, high: float, n: int = 600, than: float | None = 0.8) -> Evidence:
+    estimate = Estimate(value, low, high, None, n, "test")
+    return Evidence("dpo", estimate, estimate, estimate, 1.0, n, student=0.8 + value if than else value, than=than)
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high", "outcome"),
+    [
+        (BETTER, 0.001, 0.05, "pass"),
+        (BETTER, 0.0, 0.05, "inconclusive"),
+        (BETTER, -0.05, 0.001, "inconclusive"),
+        (BETTER, -0.05, 0.0, "fail"),
+        (NOT_WORSE, -0.019, 0.05, "pass"),
+        (NOT_WORSE, -0.02, 0.05, "inconclusive"),
+        (NOT_WORSE, -0.05, -0.019, "inconclusive"),
+        (NOT_WORSE, -0.05, -0.02, "fail"),
+    ],
+)
+def test_differences_pass_above_the_line_and_fail_on_or_below_it(
+    rule: GateRule, low: float, high: float, outcome: str
+) -> None:
+    assert decide(rule, [interval((low + high) / 2, low, high)]).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high", "outcome"),
+    [
+        (MIN, 0.8, 0.9, "pass"),
+        (MIN, 0.79, 0.9, "inconclusive"),
+        (MIN, 0.7, 0.8, "inconclusive"),
+        (MIN, 0.7, 0.79, "fail"),
+        (MAX, 0.01, 0.1, "pass"),
+        (MAX, 0.01, 0.11, "inconclusive"),
+        (MAX, 0.1, 0.2, "inconclusive"),
+        (MAX, 0.11, 0.2, "fail"),
+    ],
+)
+def test_means_pass_on_the_value_and_fail_only_beyond_it(rule: GateRule, low: float, high: float, outcome: str) -> None:
+    assert decide(rule, [interval((low + high) / 2, low, high, than=None)]).outcome == outcome
+
+
+def test_a_pass_says_so_in_one_sentence() -> None:
+    result = decide(BETTER, [pair(gains=60, losses=26, both=457, neither=57)])
+    assert result.outcome == "pass"
+    assert result.reason == "dpo 86.2% is better than base 80.5% by 5.7 points [2.7, 8.8] on 600 items"
+    assert (result.rule, result.metric, result.student, result.than) == (
+        "better",
+        "playground/exact_match",
+        "dpo",
+        "base",
+    )
+    assert result.value == pytest.approx(34 / 600) and result.low is not None and result.low > 0
+
+
+def test_an_open_gate_says_how_many_items_would_decide() -> None:
+    result = decide(BETTER, [pair(gains=40, losses=30, both=470, neither=60)])
+    assert result.outcome == "inconclusive"
+    assert result.reason == (
+        "cannot tell dpo 85.0% from base 83.3% (a difference of 1.7 points): "
+        "[-1.1, 4.5] includes 0 on 600 items; about 3,500 items would decide"
+    )
+    assert result.needed == 3500
+
+
+def test_a_failed_gate_says_what_was_found() -> None:
+    result = decide(NOT_WORSE, [pair(gains=5, losses=60, both=400, neither=135)])
+    assert result.outcome == "fail"
+    assert "dpo 67.5% is worse than base 76.7% by 2.0 points or more: a difference of -9.2 points" in result.reason
+    assert decide(MIN, [evidence(table("dpo", [1.0] * 300 + [0.0] * 300))]).reason == (
+        "dpo 50.0% is below 80.0% [46.0, 54.0] on 600 items"
+    )
+    assert decide(MAX, [evidence(table("dpo", [1.0] * 2 + [0.0] * 598))]).reason == (
+        "dpo 0.3% is at most 10.0% [0.1, 1.2] on 600 items"
+    )
+
+
+def test_no_rows_fail() -> None:
+    for found in ([], [evidence(table("dpo", [None] * 5, 600), table("base", [1.0] * 5, 600))]):
+        result = decide(BETTER, found)
+        assert result.outcome == "fail"
+        assert "no scored rows" in result.reason
+
+
+def test_low_coverage_is_inconclusive_however_clear_the_rest() -> None:
+    clear = pair(gains=100, losses=0, both=400, neither=80, unscored=20)
+    result = decide(BETTER, [clear])
+    assert result.outcome == "inconclusive" and result.needed is None
+    assert "only 96.7% of 600 expected items are scored on both sides, and the gate needs 98%" in result.reason
+    assert decide(dataclasses.replace(BETTER, coverage=0.9), [clear]).outcome == "pass"
+
+
+def test_a_pass_that_hangs_on_unscored_rows_is_none() -> None:
+    assert decide(BETTER, [pair(gains=45, losses=25, both=470, neither=60)]).outcome == "pass"
+    result = decide(BETTER, [pair(gains=45, losses=25, both=470, neither=60, unscored=8)])
+    assert result.outcome == "inconclusive"
+    assert "would pass [0.6, 6.2], but not with the 8 unscored rows counted against it" in result.reason
+    assert result.needed is None
+
+
+def test_a_fail_that_hangs_on_unscored_rows_is_none() -> None:
+    cells = [1.0] * 459 + [0.0] * 141
+    assert decide(MIN, [evidence(table("dpo", list(cells)))]).outcome == "fail"
+    result = decide(MIN, [evidence(table("dpo", [*cells, *[None] * 12]))])
+    assert result.outcome == "inconclusive" and "12 unscored rows counted for it" in result.reason
+
+
+def test_unscored_rows_count_against_a_max_gate_as_ones() -> None:
+    cells = [1.0] * 44 + [0.0] * 556
+    assert decide(MAX, [evidence(table("dpo", list(cells)))]).outcome == "pass"
+    assert decide(MAX, [evidence(table("dpo", [*cells, *[None] * 12]))]).outcome == "inconclusive"
+
+
+def test_absent_items_count_like_unscored_ones() -> None:
+    cells = [1.0] * 44 + [0.0] * 556
+    assert decide(MAX, [evidence(table("dpo", list(cells), 612))]).outcome == "inconclusive"
+
+
+def test_the_worst_seed_counts() -> None:
+    good, bad = interval(0.05, 0.02, 0.08), interval(-0.05, -0.08, -0.02)
+    open_ = dataclasses.replace(interval(0.01, -0.02, 0.04), label="dpo seed 2")
+    assert decide(BETTER, [good, good, good]).outcome == "pass"
+    result = decide(BETTER, [good, open_, good])
+    assert result.outcome == "inconclusive"
+    assert "dpo seed 2" in result.reason and result.reason.endswith("(1 of 3 seeds: inconclusive)")
+    assert decide(BETTER, [open_, bad, good]).outcome == "fail"
+
+
+def test_a_win_rate_is_compared_with_one_half() -> None:
+    rule = GateRule("judges/local/win_rate", "dpo", "better", level="warn")
+    won = evidence(table("dpo", [1.0] * 350 + [0.5] * 50 + [0.0] * 205), win_rate=True)
+    result = decide(rule, [won])
+    assert (result.outcome, result.level) == ("pass", "warn")
+    assert result.reason == "dpo 62.0% is above 50.0% [58.2, 65.6] on 605 items"
+    assert decide(rule, [won], bias=0.1).outcome == "inconclusive"
+
+
+def test_a_bias_budget_widens_the_interval_that_is_shown() -> None:
+    result = decide(BETTER, [interval(0.05, 0.02, 0.08)], bias=0.03)
+    assert result.outcome == "inconclusive"
+    assert (result.low, result.high) == pytest.approx((-0.01, 0.11))
+
+
+def test_a_gate_without_an_interval_is_inconclusive() -> None:
+    clustered = ScoreTable(
+        "s", "m", "dpo", {f"q{i}": (0.5 + i / 100,) for i in range(20)}, {f"q{i}": "one" for i in range(20)}
+    )
+    result = decide(MIN, [evidence(clustered)])
+    assert result.outcome == "inconclusive" and "one cluster" in result.reason
+
+
+def test_three_equal_gains_do_not_pass() -> None:
+    for values in ([1.0, 1.0, 1.0], [0.9, 0.9, 0.9]):
+        assert (
+            decide(
+                dataclasses.replace(BETTER), [evidence(table("dpo", list(values)), table("base", [0.0] * 3))]
+            ).outcome
+            != "pass"
+        )
+
+
+def test_an_objective_gate_needs_five_seeds() -> None:
+    rule = dataclasses.replace(BETTER, claim="objective")
+    base = {0: table("base", [float(i % 3 == 0) for i in range(300)])}
+    students = {seed: table("dpo", [float((i + seed) % 4 > 0) for i in range(300)]) for seed in range(5)}
+    with pytest.raises(ProctorError, match="needs at least 5 seeds"):
+        decide(rule, [evidence(students[0], base[0])])
+    with pytest.raises(ProctorError, match="there are 4"):
+        decide(rule, [evidence_seeds({s: students[s] for s in range(4)}, base)])
+    result = decide(rule, [evidence_seeds(students, base, label="dpo")])
+    assert result.outcome == "pass" and "on 300 items and 5 seeds" in result.reason
+
+
+def test_a_comparator_that_the_rule_does_not_name_is_an_error() -> None:
+    with pytest.raises(ProctorError, match="differ on what dpo is compared with"):
+        decide(MIN, [pair(10, 5, 50, 50)])
+    with pytest.raises(ProctorError, match="differ on what dpo is compared with"):
+        decide(BETTER, [evidence(table("dpo", [1.0, 0.0, 1.0]))])
+
+
+def test_a_measure_can_be_gated_without_its_rows() -> None:
+    measured = Measure("harm", 0.05, 0.035, 0.07, 600)
+    assert decide(MAX, [from_measure(measured, label="dpo")]).outcome == "pass"
+    missing = dataclasses.replace(measured, high=0.095, unscored=10)
+    result = decide(MAX, [from_measure(missing, label="dpo")])
+    assert result.outcome == "inconclusive" and "10 unscored rows" in result.reason
+    assert decide(MAX, [from_measure(measured, label="dpo", n_expected=700)]).outcome == "inconclusive"
+    assert decide(MAX, [from_measure(Measure("harm", None, None, None, 0), label="dpo")]).outcome == "fail"
+
+
+def test_values_that_are_no_fractions_are_shown_as_they_are() -> None:
+    rule = GateRule("mt_bench/score", "dpo", "min", value=6.0)
+    scores = ScoreTable("mt_bench", "score", "dpo", {f"q{i}": (float(6 + i % 4),) for i in range(80)})
+    result = decide(rule, [evidence(scores)])
+    assert result.outcome == "pass"
+    assert result.reason == "dpo 7.50 is at least 6.00 [7.25, 7.75] on 80 items"
+
+
+def test_overall_is_the_worst_blocking_outcome_and_none_without_one() -> None:
+    def result(outcome: str, level: str = "block") -> GateResult:
+        return GateResult("better", "m", "s", outcome, "", level)  # type: ignore[arg-type]
+
+    assert overall([]) is None
+    assert overall([result("fail", "warn")]) is None
+    assert overall([result("pass"), result("fail", "warn")]) == "pass"
+    assert overall([result("pass"), result("inconclusive")]) == "inconclusive"
+    assert overall([result("inconclusive"), result("fail"), result("pass")]) == "fail"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "better"}, "needs `than`"),
+        ({"rule": "better", "than": "base", "margin": 0.1}, "takes no `margin`"),
+        ({"rule": "not_worse", "than": "base"}, "needs a `margin`"),
+        ({"rule": "not_worse", "than": "base", "margin": 0.0}, "needs a `margin`"),
+        ({"rule": "min"}, "needs `value`"),
+        ({"rule": "max", "value": 0.1, "than": "base"}, "compares with `value` alone"),
+        ({"rule": "min", "value": 0.1, "claim": "objective"}, "claim: objective"),
+        ({"rule": "beter", "than": "base"}, "unknown rule"),
+        ({"rule": "better", "than": "base", "coverage": 1.5}, "coverage"),
+        ({"rule": "better", "than": "base", "value": 0.5}, "takes no `value`"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_a_usage_error(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        GateRule("playground/exact_match", "dpo", **options)  # type: ignore[arg-type]
+
+
+def test_gates_and_tables_read_the_same_interval() -> None:
+    found = pair(gains=60, losses=26, both=457, neither=57)
+    expected = stats.tango(60, 26, 600)
+    result = decide(BETTER, [found])
+    assert (result.low, result.high) == (expected.low, expected.high)

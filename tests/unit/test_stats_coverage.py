@@ -1,0 +1,286 @@
+"""Do the intervals cover, and are gates wrong as rarely as they promise? Slow: enumerations and 2,000 runs each.
+
+`python -m pytest tests/unit/test_stats_coverage.py -m slow -s` prints the table of docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.special import gammaln, xlogy
+
+from harness import stats
+from harness.compare import ScoreTable, evidence
+from harness.gate import GateRule, decide
+from harness.stats import Estimate
+
+pytestmark = pytest.mark.slow
+Floats = np.ndarray
+RUNS = 2000
+EXACT_COVERAGE, EXACT_ERROR = 0.930, 0.029
+COVERAGE, ERROR = 0.935, 0.036
+GRID = (0, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+MARGINS = (0, 0.01, 0.02, 0.03, 0.05, 0.1)
+
+
+def show(name: str, coverage: float, passes: float, fails: float) -> None:
+    print(f"\n| {name} | {100 * coverage:.1f} | {100 * passes:.1f} | {100 * fails:.1f} |", end="")
+
+
+# --- 0/1 without clusters: every outcome, weighted by its probability
+
+
+@cache
+def outcomes(n: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Gains, losses, and Tango's limits of every possible outcome."""
+    pairs = [(gains, losses) for gains in range(n + 1) for losses in range(n + 1 - gains)]
+    limits = np.array([stats.tango_interval(gains, losses, n) for gains, losses in pairs])
+    gains, losses = np.array(pairs, dtype=float).T
+    return gains, losses, limits[:, 0], limits[:, 1]
+
+
+def tango_errors(n: int, gain: float, loss: float) -> tuple[float, float]:
+    """Probability that the lower limit is above the true difference, and that the upper one is below it."""
+    gains, losses, low, high = outcomes(n)
+    rest = n - gains - losses
+    log = gammaln(n + 1) - gammaln(gains + 1) - gammaln(losses + 1) - gammaln(rest + 1)
+    weight = np.exp(log + xlogy(gains, gain) + xlogy(losses, loss) + xlogy(rest, max(1 - gain - loss, 0.0)))
+    difference = gain - loss
+    return float(weight[low > difference + 1e-9].sum()), float(weight[high < difference - 1e-9].sum())
+
+
+@pytest.mark.parametrize("n", [60, 100, 200, 300])
+def test_tango_covers_at_every_rate_of_discordance(n: int) -> None:
+    found = [tango_errors(n, gain, loss) for gain in GRID for loss in GRID if gain + loss <= 1]
+    coverage = 1 - max(low + high for low, high in found)
+    gates = {
+        margin: max(tango_errors(n, gain, gain + margin)[0] for gain in GRID if 2 * gain + margin <= 1)
+        for margin in MARGINS
+    }
+    show(
+        f"Tango, {n} items: worst of {len(found)} pairs of rates",
+        coverage,
+        max(gates.values()),
+        max(f[1] for f in found),
+    )
+    assert coverage >= EXACT_COVERAGE
+    assert max(gates.values()) <= EXACT_ERROR, gates
+
+
+@pytest.mark.parametrize("n", [60, 100, 200, 300])
+def test_tango_dips_below_93_percent_only_by_a_needle(n: int) -> None:
+    """One-sided and nearly one-sided rates on a fine scan; the error is then on the side of 0, where no gate passes."""
+    scan = [(rate / n, loss) for loss in (0, 0.0005, 0.001, 0.002, 0.003, 0.005) for rate in np.arange(0.05, 12, 0.05)]
+    coverages = np.array([1 - sum(tango_errors(n, gain, loss)) for gain, loss in scan])
+    passes = max(tango_errors(n, loss, gain)[0] for gain, loss in scan if gain > loss)
+    worst = scan[int(coverages.argmin())]
+    where = f"at {worst[0]:.4f} / {worst[1]:.4f}, {np.mean(coverages < 0.93):.1%} of the scan below 93.0"
+    show(f"Tango, {n} items: fine scan, worst {where}", coverages.min(), passes, 0.0)
+    assert coverages.min() >= 0.925
+    assert passes <= EXACT_ERROR
+
+
+@pytest.mark.parametrize("n", [60, 100, 200, 300])
+def test_wilson_gates_err_rarely_where_shares_are_judged(n: int) -> None:
+    """A `min` gate at 0.5 to 0.98, a `max` gate being its mirror image; coverage at all rates of 0.02 to 0.98."""
+    right = np.arange(n + 1)
+    limits = np.array([stats.wilson(int(k), n) for k in right])
+    log = gammaln(n + 1) - gammaln(right + 1) - gammaln(n - right + 1)
+
+    def errors(rate: float) -> tuple[float, float]:
+        weight = np.exp(log + xlogy(right, rate) + xlogy(n - right, 1 - rate))
+        return float(weight[limits[:, 0] > rate].sum()), float(weight[limits[:, 1] < rate].sum())
+
+    found = [errors(rate) for rate in np.arange(2, 99) / 100]
+    coverage, passes = 1 - max(map(sum, found)), max(low for low, _ in found[48:])
+    show(f"Wilson, {n} items: worst of 97 rates", coverage, passes, max(high for _, high in found[48:]))
+    assert coverage >= 0.92
+    assert passes <= EXACT_ERROR
+
+
+# --- everything else: 2,000 simulated runs
+
+
+def simulate(name: str, difference: float, draw: Callable[[np.random.Generator], Estimate], seed: int = 0) -> None:
+    """Coverage of `difference` and both one-sided errors; a gate at `difference` passes wrongly if low exceeds it."""
+    rng = np.random.default_rng(seed)
+    above = below = 0
+    for _ in range(RUNS):
+        estimate = draw(rng)
+        assert estimate.low is not None and estimate.high is not None
+        above += estimate.low > difference + 1e-9
+        below += estimate.high < difference - 1e-9
+    show(name, 1 - (above + below) / RUNS, above / RUNS, below / RUNS)
+    assert 1 - (above + below) / RUNS >= COVERAGE
+    assert above / RUNS <= ERROR
+
+
+EIGHT = (3, 5, 8, 10, 15, 25, 50, 120)
+TWENTY = (5,) * 5 + (10,) * 5 + (20,) * 5 + (40,) * 5
+MANY = (3,) * 20 + (10,) * 15 + (40,) * 10
+
+
+def rates(rng: np.random.Generator, mean: float, correlation: float, size: int) -> Floats:
+    """Beta-distributed rates with this mean and intraclass correlation of the 0/1 outcomes drawn from them."""
+    if mean in (0, 1):
+        return np.full(size, float(mean))
+    spread = 1 / correlation - 1
+    return rng.beta(mean * spread, (1 - mean) * spread, size)
+
+
+@pytest.mark.parametrize("sizes", [EIGHT, TWENTY, MANY], ids=["8 unequal", "20", "45"])
+@pytest.mark.parametrize(("gain", "loss"), [(0.2, 0.2), (0.05, 0.1), (0.0, 0.05), (0.1, 0.2), (0.1, 0.3)])
+def test_clustered_zero_one_differences(sizes: tuple[int, ...], gain: float, loss: float) -> None:
+    """Rates of gains (where the base is wrong) and losses (where it is right) vary between clusters."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    names = [f"{label:02d}" for label in labels]
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        right, chance = rng.random(len(labels)) < 0.5, rng.random(len(labels))
+        gains, losses = (rates(rng, mean, 0.2, len(sizes))[labels] for mean in (gain, loss))
+        return stats.paired(np.where(right, -(chance < losses).astype(float), chance < gains), names, binary=True)
+
+    simulate(f"{len(sizes)} clusters of {min(sizes)}-{max(sizes)}, 0/1, {gain:g} / {loss:g}", (gain - loss) / 2, draw)
+
+
+@pytest.mark.parametrize("sizes", [EIGHT, MANY], ids=["8 unequal", "45"])
+def test_clustered_continuous_differences(sizes: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    names = [f"{label:02d}" for label in labels]
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        return stats.paired(rng.normal(0, 0.1, len(sizes))[labels] + rng.normal(0, 0.2, len(labels)), names)
+
+    simulate(f"{len(sizes)} clusters of {min(sizes)}-{max(sizes)}, continuous", 0.0, draw)
+
+
+@pytest.mark.parametrize(("n", "base", "fresh"), [(30, 0.5, 0.5), (60, 0.6, 0.6), (60, 0.9, 0.84), (200, 0.97, 0.93)])
+def test_four_samples_per_item(n: int, base: float, fresh: float) -> None:
+    """Half of the items change their success rate to a new one of mean `fresh`; rates are mostly near 0 and 1."""
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        before = rates(rng, base, 0.5, n)
+        after = np.where(rng.random(n) < 0.5, rates(rng, fresh, 0.5, n), before)
+        return stats.paired((rng.binomial(4, after) - rng.binomial(4, before)) / 4, repeated=True)
+
+    simulate(f"4 samples of {n} items, {base:g} to {fresh:g}", (fresh - base) / 2, draw)
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "losing"), [(60, 0.1, 0.5), (60, 0.2, 0.8), (200, 0.03, 1.0), (200, 0.1, 1.0), (600, 0.5, 0.7)]
+)
+def test_mostly_tied_continuous_differences(n: int, share: float, losing: float) -> None:
+    """A `share` of items differs, by a U-shaped amount, and a part of these loses."""
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        sign = np.where(rng.random(n) < losing, -1, 1)
+        return stats.paired((rng.random(n) < share) * sign * rng.beta(0.5, 0.5, n), check=False)
+
+    simulate(f"{n} items, {share:.0%} not tied, {losing:.0%} of these losses", share * (0.5 - losing), draw)
+
+
+@pytest.mark.parametrize(("n", "tied", "win"), [(60, 0.3, 0.5), (200, 0.6, 0.45)])
+def test_win_rates_with_ties(n: int, tied: float, win: float) -> None:
+    def draw(rng: np.random.Generator) -> Estimate:
+        values = np.where(rng.random(n) < tied, 0.5, rng.random(n) < win)
+        table = ScoreTable("judges", "win_rate", "dpo", {f"q{i}": (float(v),) for i, v in enumerate(values)})
+        return evidence(table, win_rate=True).observed
+
+    simulate(f"win rate of {n} items, {tied:.0%} ties", tied / 2 + (1 - tied) * win, draw)
+
+
+@pytest.mark.parametrize(("sizes", "rate"), [(EIGHT, 0.8), (EIGHT, 0.97), (MANY, 0.95)], ids=["8", "8 high", "45"])
+def test_clustered_means(sizes: tuple[int, ...], rate: float) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    names = [f"{label:02d}" for label in labels]
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        right = rng.random(len(labels)) < rates(rng, rate, 0.2, len(sizes))[labels]
+        return stats.mean(right.astype(float), names, binary=True)
+
+    simulate(f"mean {rate:g} over {len(sizes)} clusters of {min(sizes)}-{max(sizes)}", rate, draw)
+
+
+@pytest.mark.parametrize(("n", "rate"), [(60, 0.95), (200, 0.5)])
+def test_means_of_four_samples_per_item(n: int, rate: float) -> None:
+    def draw(rng: np.random.Generator) -> Estimate:
+        return stats.mean(rng.binomial(4, rates(rng, rate, 0.5, n)) / 4, repeated=True)
+
+    simulate(f"mean {rate:g}, 4 samples of {n} items", rate, draw)
+
+
+@pytest.mark.parametrize(
+    ("n", "seed_sd", "item_sd"), [(60, 0.05, 0.0), (200, 0.0, 0.3), (200, 0.02, 0.3), (200, 0.1, 0.3)]
+)
+def test_five_crossed_seeds_continuous(n: int, seed_sd: float, item_sd: float) -> None:
+    def draw(rng: np.random.Generator) -> Estimate:
+        effects = rng.normal(0, seed_sd, (5, 1)) + rng.normal(0, item_sd, (1, n))
+        return stats.crossed(effects + rng.normal(0, 0.3, (5, n)), span=None)
+
+    simulate(f"5 seeds x {n} items, SD {seed_sd:g} of seeds, {item_sd:g} of items", 0.0, draw)
+
+
+def test_five_crossed_seeds_of_zero_one_scores() -> None:
+    """Logits: items 1.5, item x objective 1, seeds 0.3 on each side; symmetric, so that the true difference is 0."""
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        item = rng.normal(1, 1.5, (1, 200))
+        sides = []
+        for _ in range(2):
+            logits = item + rng.normal(0, 1, (1, 200)) + rng.normal(0, 0.3, (5, 1))
+            sides.append(rng.random((5, 200)) < 1 / (1 + np.exp(-logits)))
+        return stats.crossed(sides[1].astype(float) - sides[0])
+
+    simulate("5 seeds x 200 items, 0/1", 0.0, draw)
+
+
+def missing(kind: str, gain: float, loss: float, n: int = 600) -> Iterator[tuple[ScoreTable, ScoreTable]]:
+    """Tables in which about 1.5% of the student's rows are unscored, all of them losses (or gains)."""
+    rng = np.random.default_rng(7)
+    share = 0.015 / (loss if kind == "losses" else gain)
+    for _ in range(RUNS):
+        chance = rng.random(n)
+        base = (rng.random(n) < 0.6) | (chance < loss)
+        student = np.where(chance < loss, False, np.where(chance > 1 - gain, True, base))
+        base = np.where(chance > 1 - gain, False, base)
+        hit = (chance < loss) if kind == "losses" else (chance > 1 - gain)
+        gone = hit & (rng.random(n) < share)
+        gone &= np.cumsum(gone) <= 0.02 * n
+        columns = [base.astype(float), np.where(gone, np.nan, student.astype(float))]
+        yield tuple(  # type: ignore[misc]
+            ScoreTable(
+                "s", "m", name, {f"q{i:03d}": (None if np.isnan(x) else float(x),) for i, x in enumerate(column)}
+            )
+            for name, column in zip(("base", "dpo"), columns, strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "gain", "loss"), [("losses", 0.06, 0.06), ("losses", 0.05, 0.08), ("gains", 0.06, 0.06)]
+)
+def test_rows_missing_not_at_random_make_no_gate_decide_wrongly(kind: str, gain: float, loss: float) -> None:
+    """At a true difference of exactly -margin (0), a pass is wrong; just above it, a fail is."""
+    margin = loss - gain
+    rule = (
+        GateRule("s/m", "dpo", "not_worse", "base", margin) if margin > 0 else GateRule("s/m", "dpo", "better", "base")
+    )
+    passes = fails = naive = covered = 0
+    for base, student in missing(kind, gain, loss):
+        found = evidence(student, base)
+        outcome = decide(rule, [found]).outcome
+        passes, fails = passes + (outcome == "pass"), fails + (outcome == "fail")
+        alone = found.observed.low if kind == "losses" else found.observed.high
+        naive += (alone or 0.0) > -margin if kind == "losses" else (alone or 0.0) <= -margin
+        covered += (found.lowest.low or 0.0) <= -margin <= (found.highest.high or 0.0)
+    show(
+        f"600 items, 1.5% unscored, all {kind}, margin {margin:g} (ignoring them errs {100 * naive / RUNS:.1f})",
+        covered / RUNS,
+        passes / RUNS,
+        fails / RUNS,
+    )
+    assert covered / RUNS >= COVERAGE
+    assert passes / RUNS <= ERROR and fails / RUNS <= ERROR
+    assert naive / RUNS > 2 * ERROR
