@@ -24,6 +24,8 @@ STAGES = {
     "train": "harness.stages.train",
     "generations": "harness.stages.generate",
     "scores": "harness.stages.examine",
+    "verdicts": "harness.stages.judge",
+    "probes": "harness.stages.probe",
 }
 
 
@@ -81,8 +83,35 @@ class Examined:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """One subject's answers to one suite, judged against an opponent's. `name` is `judges/NAME`, or with the rival."""
+
+    subject: str
+    name: str
+    judge: str
+    suite: str
+    opponent: str
+    verdicts: CellRef
+    related: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """One subject under one probe; `rows` None where the probe only reads the suite's answers."""
+
+    subject: str
+    probe: str
+    suite: str
+    limit: int
+    rows: CellRef | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """All cells in the order to fill them, and what they add up to."""
+    """All cells in the order to fill them, and what they add up to.
+
+    `pending` names the students that wait for a learning rate to be chosen on dev: plan again once the cells are done.
+    """
 
     experiment: Experiment
     cells: tuple[Cell, ...]
@@ -91,6 +120,11 @@ class Plan:
     examined: tuple[Examined, ...]
     trained: Mapping[str, CellRef]
     models: Mapping[str, ModelUse]
+    judged: tuple[Judged, ...] = ()
+    probed: tuple[Probed, ...] = ()
+    signal: Mapping[str, Any] | None = None
+    searches: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    pending: tuple[str, ...] = ()
 
     def cell(self, ref: CellRef) -> Cell:
         """The cell of a reference."""

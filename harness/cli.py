@@ -69,6 +69,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--partial", action="store_true", help="score only the items that the file has")
     made.add_argument("--data", metavar="PATH", help="the suite's data file")
     made.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    made = command("show", "one item: prompt, reference, every answer, its scores and verdicts", _show)
+    made.add_argument("run", help="a run's folder, or an experiment's name (its newest run)")
+    made.add_argument("suite")
+    made.add_argument("item", help="the item's id, for instance test-00012")
+    made.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     made = command("list", "list the plugins of a kind, the shipped experiments, or the runs", _list)
     made.add_argument(
         "kind",
@@ -109,10 +114,17 @@ def _prepared(options: argparse.Namespace) -> tuple[Any, Any, Path]:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from harness.collect_examination import signal
+    from harness.run import manifest
+    from harness.signals.trust import lines
     from reports.plan import describe
 
     plan, store, folder = _prepared(options)
     print(describe(plan, store, folder))
+    found = signal(manifest(plan), store)
+    if found is not None:
+        print()
+        print(lines(found))
     return EXIT_OK
 
 
@@ -128,6 +140,9 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.experiment} has no gates, so --gate has nothing to decide")
     with Progress() as progress:
         run.execute(plan, store, folder, progress)
+        while plan.pending:  # a learning rate was searched: now that dev has answered, the rest can be planned
+            plan, store, folder = _prepared(options)
+            run.execute(plan, store, folder, progress)
     results = collect(folder, store)
     paths = write_report(results, folder / "report")
     _write_gates(results, folder)
@@ -224,6 +239,14 @@ def _percent(measure: dict[str, Any]) -> str:
     if measure["low"] is None:
         return f"{100 * measure['value']:5.1f}%"
     return f"{100 * measure['value']:5.1f}% [{100 * measure['low']:.1f}, {100 * measure['high']:.1f}]"
+
+
+def _show(options: argparse.Namespace) -> int:
+    from harness.show import as_text, show
+
+    found = show(options.run, options.suite, options.item, Path(options.runs))
+    print(json.dumps(found) if options.json else as_text(found))
+    return EXIT_OK
 
 
 def _list(options: argparse.Namespace) -> int:

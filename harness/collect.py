@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
+from harness import collect_examination
 from harness.compare import ScoreTable, adjust, compare, compare_seeds, evidence, evidence_seeds, measure
 from harness.experiment import Experiment, Gate
-from harness.gate import GateRule, decide, overall
-from harness.records import Comparison, GateResult, ProctorError, Row
+from harness.gate import GateRule, decide, from_measure, overall
+from harness.records import Comparison, GateResult, Measure, ProctorError, Row
 from harness.results import RunResults, Subject
 from harness.run import read_manifest
 from harness.stats import MIN_SEEDS, Evidence
@@ -30,8 +31,11 @@ def collect(folder: Path, store: Store) -> RunResults:
     subjects = tuple(Subject(**subject) for subject in manifest["subjects"])
     tables = score_tables(manifest, store)
     refuse_untouched(manifest, subjects, store)
+    judged, details, preferences = collect_examination.judges(manifest, store)
+    probed = collect_examination.probes(manifest, store)
     by_student = {s.student: [x for x in subjects if x.student == s.student] for s in subjects}
-    gates = tuple(_gate(gate, experiment, by_student, tables, manifest) for gate in experiment.gates)
+    given = {**judged, **probed}
+    gates = tuple(_gate(gate, experiment, by_student, {**tables, **preferences}, given) for gate in experiment.gates)
     return RunResults(
         name=manifest["name"],
         fingerprint=manifest["fingerprint"],
@@ -41,7 +45,7 @@ def collect(folder: Path, store: Store) -> RunResults:
         subjects=subjects,
         baseline=experiment.compare.baseline,
         primary=tuple(experiment.compare.primary),
-        measures={key: measure(table) for key, table in tables.items()},
+        measures={**{key: measure(table) for key, table in tables.items()}, **given},
         comparisons=tuple(comparisons(experiment, by_student, tables, manifest)),
         gates=gates,
         outcome=overall(gates),
@@ -50,6 +54,8 @@ def collect(folder: Path, store: Store) -> RunResults:
             label: tuple(store.rows(CellRef("train", key))) for label, key in manifest.get("trained", {}).items()
         },
         notes=tuple(_notes(manifest, store)),
+        judged=details,
+        signal=collect_examination.signal(manifest, store),
     )
 
 
@@ -177,11 +183,12 @@ def _gate(
     experiment: Experiment,
     by_student: Mapping[str, Sequence[Subject]],
     tables: Tables,
-    manifest: Mapping[str, Any],
+    given: Mapping[tuple[str, str, str], Measure],
 ) -> GateResult:
-    """One gate over every seed of its student; the worst counts."""
+    """One gate over every seed of its student; the worst counts. Judges only warn until they carry a certificate."""
     suite, _, metric = gate.metric.rpartition("/")
-    paired = gate.rule in ("better", "not_worse")
+    judge = suite.startswith("judges/")
+    paired = gate.rule in ("better", "not_worse") and not judge
     than = (gate.than or experiment.compare.baseline) if paired else None
     rule = GateRule(
         metric=gate.metric,
@@ -190,13 +197,10 @@ def _gate(
         than=than,
         margin=gate.margin,
         value=gate.value,
-        level=gate.level,
+        level="warn" if judge else gate.level,
         claim=gate.claim,
         coverage=gate.coverage,
     )
-    if (gate.student, suite, metric) not in tables and (by_student[gate.student][0].label, suite, metric) not in tables:
-        known = sorted({f"{s}/{m}" for _, s, m in tables})
-        raise ProctorError(f"the gate on {gate.metric} has nothing to read: the metrics are {', '.join(known)}")
     seeds = by_student[gate.student]
     if gate.claim == "objective":
         if len(seeds) < MIN_SEEDS or than is None:
@@ -209,11 +213,18 @@ def _gate(
         return decide(rule, [evidence_seeds(mine, theirs)])
     found: list[Evidence] = []
     for subject in seeds:
+        where = (subject.label, suite, metric)
+        if where not in tables and where in given:
+            found.append(from_measure(given[where], label=subject.label))
+            continue
+        if where not in tables:
+            known = sorted({f"{s}/{m}" for _, s, m in [*tables, *given]})
+            raise ProctorError(f"the gate on {gate.metric} has nothing to read: the metrics are {', '.join(known)}")
         partner = None
         if than is not None:
             other = next((s for s in by_student[than] if s.seed == subject.seed), by_student[than][0])
             partner = tables[other.label, suite, metric]
-        found.append(evidence(tables[subject.label, suite, metric], partner))
+        found.append(evidence(tables[where], partner, win_rate=judge))
     return decide(rule, found)
 
 

@@ -146,6 +146,35 @@ class SuiteUse(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Judge(Strict):
+    """A judge in use: its protocol, the model that judges, and whom each student meets on which suites.
+
+    `orders: both` shows every pair twice, with the answers exchanged. `prompt` names another wording (a file).
+    """
+
+    protocol: str = "pairwise"
+    model: str = "judge"
+    endpoint: dict[str, Any] | None = None
+    orders: Literal["both", "ab"] = "both"
+    on: Annotated[list[str], Field(min_length=1)]
+    opponent: str | Annotated[list[str], Field(min_length=1)] = "base"
+    limit: Positive | None = None
+    prompt: str | None = None
+    max_cost: float | None = None
+
+    @property
+    def opponents(self) -> list[str]:
+        """Whom every student meets, in order."""
+        return [self.opponent] if isinstance(self.opponent, str) else self.opponent
+
+
+class ProbeUse(Strict):
+    """A probe in use: on which suite (the first, unless said), on how many of its items."""
+
+    on: str | None = None
+    limit: Positive = 200
+
+
 class Compare(Strict):
     """What every student is compared with, and the metrics that were named before the run."""
 
@@ -178,8 +207,9 @@ class Experiment(Strict):
     rewards: Rewards = Field(default_factory=Rewards)
     students: dict[Name, Student] = Field(default_factory=dict)
     suites: dict[str, SuiteUse | None] = Field(default_factory=dict)
-    judges: dict[Name, dict[str, Any]] = Field(default_factory=dict)
-    probes: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    judges: dict[Name, Judge] = Field(default_factory=dict)
+    probes: dict[str, ProbeUse | None] = Field(default_factory=dict)
+    signal_prompts: Annotated[int, Field(ge=0)] = 250
     compare: Compare = Field(default_factory=Compare)
     gates: list[Gate] = Field(default_factory=list)
 

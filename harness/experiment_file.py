@@ -265,6 +265,20 @@ def _cross_checks(experiment: Experiment, values: Mapping[str, Any]) -> Iterator
             yield ["data", name], f"data.{name} needs exactly one of suite, path, hub"
     if experiment.students and experiment.compare.baseline not in known:
         yield ["compare", "baseline"], _unknown(experiment.compare.baseline, known, "model or student")
+    for name, judge in experiment.judges.items():
+        here = ["judges", name]
+        for suite in judge.on:
+            if suite not in experiment.suites:
+                yield [*here, "on"], _unknown(suite, list(experiment.suites), "suite of this experiment")
+        for opponent in judge.opponents:
+            if opponent not in known:
+                yield [*here, "opponent"], _unknown(opponent, known, "model or student")
+        if judge.endpoint is None and getattr(experiment.models, judge.model, None) is None:
+            models = [role for role in ("base", "teacher", "judge") if getattr(experiment.models, role) is not None]
+            yield [*here, "model"], _unknown(judge.model, models, "model")
+    for name, probe in experiment.probes.items():
+        if probe is not None and probe.on is not None and probe.on not in experiment.suites:
+            yield ["probes", name, "on"], _unknown(probe.on, list(experiment.suites), "suite of this experiment")
     for index, metric in enumerate(experiment.compare.primary):
         problem = _metric_problem(experiment, metric)
         if problem:

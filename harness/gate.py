@@ -23,8 +23,8 @@ class GateRule:
 
     `better` and `not_worse` hold the difference to `than` against 0 and -`margin`; without `than`, a win rate against
     one half. `min` and `max` hold the mean against `value`. `margin` and `value` are in the metric's unit (fractions
-    for accuracies); `coverage` is the share of expected items that must be scored on both sides; level `warn` is reported
-    but decides nothing; claim `objective` needs at least 5 seeds.
+    for accuracies); `coverage` is the share of expected items that must be scored on both sides; level `warn` is
+    reported but decides nothing; claim `objective` needs at least 5 seeds.
 
     Raises:
         UsageError: a rule without what it needs, or a value outside of its range.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness import registry, sources
+from harness import plan_examination, registry, sources
 from harness.cell_book import CellBook
 from harness.cells import STAGES, Cell, Examined, ModelUse, Plan
-from harness.experiment import Student
+from harness.experiment import Search, Student
 from harness.objective_file import literals_of, params_of, settings_of
+from harness.plan_search import best_rate, dev_scores, dev_suite, with_rate
 from harness.plan_signals import for_objective
 from harness.records import ProctorError, Sampling, UsageError
 from harness.results import Subject
@@ -35,11 +36,22 @@ class Planner(CellBook):
                 subjects.append(Subject(role, role, role))
                 models[role] = self.outside(role, model)
         trained: dict[str, CellRef] = {}
+        pending: list[str] = []
+        searches: dict[str, dict[float, float | None]] = {}
         for name in self._in_order():
             student = experiment.students[name]
             if student.outputs is not None:
                 raise UsageError(f"students.{name}: score files of outputs with `proctor score`, not in an experiment")
+            if student.from_ in pending:
+                pending.append(name)
+                continue
             seeds: list[int | None] = list(experiment.seeds_of(name)) if student.objective else [None]
+            if isinstance(student.training.lr, Search):
+                searches[name], rate = self._search(name, student, models)
+                if rate is None:
+                    pending.append(name)
+                    continue
+                student = with_rate(student, rate)
             for seed in seeds:
                 label = name if len(seeds) == 1 else f"{name}@{seed}"
                 subjects.append(Subject(label, "student", name, seed, student.objective, student.from_))
@@ -50,18 +62,44 @@ class Planner(CellBook):
                 elif student.model is not None:
                     models[label] = self.outside(label, student.model)
         table = self._table_order(subjects)
+        trust = plan_examination.signal(self, models)
         examined = [
             self.examine(subject, models[subject.label], suite) for suite in suites.values() for subject in table
         ]
+        complete = not pending
         return Plan(
             experiment=experiment,
-            cells=tuple(_topological(sorted(self.cells.values(), key=_rank))),
             subjects=tuple(table),
             suites=suites,
             examined=tuple(examined),
             trained=trained,
             models=models,
+            judged=tuple(plan_examination.judged(self, table, examined, models, suites)) if complete else (),
+            probed=tuple(plan_examination.probed(self, table, examined, models, suites)) if complete else (),
+            signal=trust,
+            searches={name: {f"{rate:g}": score for rate, score in found.items()} for name, found in searches.items()},
+            pending=tuple(pending),
+            cells=tuple(_topological(sorted(self.cells.values(), key=_rank))),
         )
+
+    def _search(
+        self, name: str, student: Student, models: Mapping[str, ModelUse]
+    ) -> tuple[dict[float, float | None], float | None]:
+        """The dev score of every rate of a search, tried with the first seed, and the chosen one (None: not yet)."""
+        search = student.training.lr
+        if not isinstance(search, Search):
+            raise TypeError("the student has one learning rate")
+        dev = dev_suite(self, name)
+        seed = self.experiment.seeds_of(name)[0]
+        start = self._start(name, student, seed, models)
+        scores = {}
+        for rate in search.search:
+            label = f"{name} at {rate:g}"
+            ref = self.train(label, name, with_rate(student, rate), seed, start, models)
+            model = self.own(label, ref, start)
+            scores[rate] = self.examine(Subject(label, "student", name, seed), model, dev).scores
+        found = dev_scores(self, scores)
+        return found, best_rate(search, found)
 
     def _in_order(self) -> list[str]:
         """Students so that each stands behind the one it starts from."""
@@ -90,13 +128,16 @@ class Planner(CellBook):
         settings = settings_of(name, literals, student.training)
         data = self.data()
         signals = for_objective(self, name, file, literals["NEEDS"], student, start, models)
+        # the released PAD code mixes the groups of a micro-batch, so there its size decides the result
+        mixing = params.get("recipe") == "released_code"
+        recorded = [key for key in RECORDED_ONLY if key != "micro_batch" or not mixing]
         lora = student.lora.model_dump() if student.lora is not None else None
         spec = {
             "objective": file.stem,
             "version": str(literals["VERSION"]),
             "code": registry.code_hash(file, _adapter_file()),
             "params": params,
-            "training": {key: value for key, value in settings.items() if key not in RECORDED_ONLY},
+            "training": {key: value for key, value in settings.items() if key not in recorded},
             "lora": lora,
             "seed": seed,
             "init": start.keyed(),
@@ -134,7 +175,7 @@ class Planner(CellBook):
 
     def examine(self, subject: Subject, model: ModelUse, suite: LoadedSuite) -> Examined:
         """One subject's answers to one suite, and their scores."""
-        use = self.experiment.suites[suite.name]
+        use = self.experiment.suites.get(suite.name)
         base = suite.suite.sampling
         sampling = Sampling(
             temperature=base.temperature if use is None or use.temperature is None else use.temperature,
@@ -183,8 +224,11 @@ def _topological(cells: Sequence[Cell]) -> list[Cell]:
     return list(placed.values())
 
 
-def _rank(cell: Cell) -> tuple[int, str]:
-    return list(STAGES).index(cell.ref.kind), cell.model.label if cell.model else ""
+def _rank(cell: Cell) -> tuple[float, str]:
+    place: float = list(STAGES).index(cell.ref.kind)
+    if "among" in cell.work:  # a judge's verdicts on rollouts tell of the signal, before anything is trained
+        place = list(STAGES).index("train") - 0.5
+    return place, cell.model.label if cell.model else ""
 
 
 def _adapter_file() -> Path:

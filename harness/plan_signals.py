@@ -109,17 +109,16 @@ def rollouts(book: CellBook, start: ModelUse, data: TrainingData) -> CellRef:
 def log_probs(book: CellBook, model: ModelUse, source: CellRef | None, data: TrainingData) -> CellRef:
     """Per-token log-probabilities that a model gives to rollouts, or (source None) to the data's own pairs."""
     if source is not None:
-        cell = book.cells[source]
-        of, items, prompts = source.key, cell.items, cell.work["prompts"]
+        wanted = set(data.ids)
+        of, prompts = source.key, [p for p in book.cells[source].work["prompts"] if p.item in wanted]
     else:
         of = data.content
-        items = tuple(example.item.id for example in data.examples)
         prompts = [Prompt(e.item.id, e.item.messages, side) for e in data.examples for side in (0, 1)]
     return book.add(
         "log_probs",
         {**model.keyed(), "of": of, "engine": ENGINE, "code": engine_version()},
         label=model.label,
-        items=items,
+        items=data.ids,
         rows=len(prompts),
         needs=(*((source,) if source else ()), *((model.train,) if model.train else ())),
         work={"of": source, "prompts": prompts, "data": data},
@@ -134,7 +133,7 @@ def reward_cell(
     cell = book.cells[source]
     facts: dict[str, Any] = {"label": rewards.kind, "items": cell.items, "rows": cell.rows}
     if rewards.kind == "truth":
-        return _truth(book, source, data, facts)
+        return truth_cell(book, source, data)
     if rewards.kind == "judge":
         raise UsageError("rewards of kind 'judge' are not available; choose likelihood, mcq, mix or truth")
     teacher = _teacher(name, models)
@@ -157,7 +156,8 @@ def reward_cell(
     return book.add("rewards", spec, needs=tuple(needs), work=work, **facts)
 
 
-def _truth(book: CellBook, source: CellRef, data: TrainingData, facts: Mapping[str, Any]) -> CellRef:
+def truth_cell(book: CellBook, source: CellRef, data: TrainingData) -> CellRef:
+    """The ground truth of rollouts, where the training prompts come from a suite that knows it."""
     suite = book.experiment.data.train.suite if book.experiment.data.train else None
     if suite is None:
         raise UsageError("rewards of kind 'truth' need training prompts from a suite, which knows the truth")
@@ -169,8 +169,15 @@ def _truth(book: CellBook, source: CellRef, data: TrainingData, facts: Mapping[s
         "code": loaded.code,
         "data": data.content,
     }
-    work = {"of": source, "metric": loaded.suite.metrics[loaded.suite.primary], "examples": data.examples}
-    return book.add("rewards", spec, needs=(source,), work=work, **facts)
+    return book.add(
+        "rewards",
+        spec,
+        label="truth",
+        items=data.ids,
+        rows=len(data.ids) * book.experiment.rollouts.n,
+        needs=(source,),
+        work={"of": source, "metric": loaded.suite.metrics[loaded.suite.primary], "examples": data.examples},
+    )
 
 
 def choices(book: CellBook, model: ModelUse, source: CellRef, rewards: Rewards, data: TrainingData) -> CellRef:
@@ -193,7 +200,7 @@ def choices(book: CellBook, model: ModelUse, source: CellRef, rewards: Rewards, 
         "choices",
         spec,
         label=model.label,
-        items=book.cells[source].items,
+        items=data.ids,
         rows=0,
         needs=(source, *((model.train,) if model.train else ())),
         work={"of": source, "data": data, "prompt": prompt, "options": rewards.options},

@@ -33,7 +33,11 @@ class RunResults:
     `measures[label, suite, metric]`; `comparisons` are against `baseline` (b minus a, a the baseline), `primary`
     lists the `suite/metric` names fixed before the run; `training[label]` are the logged steps of a student, rows
     {step, loss, METRIC...}; `ledger` has one row per cell: {kind, subject, rows, seconds, tokens, cached};
-    `detectable` maps each gate's position to its minimum detectable effect; `notes` are sentences the reader must see.
+    `notes` are sentences the reader must see. Judges and probes stand among the measures as suites `judges/NAME`
+    (against its first opponent; `judges/NAME:OPPONENT` against another) and `probes/NAME`. `judged[label, suite]` is
+    what the judge's protocol says in detail (its `details(rows)`) with `judge`, `opponent`, `suite` and `related` (a
+    sentence, or None: which of judge, teacher and student share weights or family). `signal` is how far the training
+    signal can be trusted (harness.signals.trust).
     """
 
     name: str
@@ -51,3 +55,5 @@ class RunResults:
     ledger: tuple[Row, ...] = ()
     training: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    judged: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    signal: Mapping[str, Any] | None = None

@@ -14,10 +14,12 @@ import yaml
 
 import harness
 from harness.cells import Plan, is_done
+from harness.collect_examination import signal
 from harness.experiment import Experiment
 from harness.plan import Planner
 from harness.progress import Progress
 from harness.records import ProctorError, UsageError
+from harness.signals.trust import lines
 from harness.store import Store, digest, write_atomic
 
 RECORDED_PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "scipy")
@@ -95,6 +97,38 @@ def manifest(plan: Plan) -> dict[str, Any]:
             for examined in plan.examined
         ],
         "trained": {label: ref.key for label, ref in plan.trained.items()},
+        "judged": [
+            {
+                "subject": judged.subject,
+                "name": judged.name,
+                "judge": judged.judge,
+                "protocol": plan.experiment.judges[judged.judge].protocol,
+                "suite": judged.suite,
+                "opponent": judged.opponent,
+                "verdicts": judged.verdicts.key,
+                "items": list(plan.cell(judged.verdicts).items),
+                "orders": list(plan.cell(judged.verdicts).work["orders"]),
+                "related": judged.related,
+            }
+            for judged in plan.judged
+        ],
+        "probed": [
+            {
+                "subject": probed.subject,
+                "probe": probed.probe,
+                "suite": probed.suite,
+                "limit": probed.limit,
+                "rows": probed.rows.key if probed.rows is not None else None,
+            }
+            for probed in plan.probed
+        ],
+        "pairs": {
+            label: plan.cell(ref).work["pairs"].key
+            for label, ref in plan.trained.items()
+            if plan.cell(ref).work.get("pairs") is not None
+        },
+        "signal": plan.signal,
+        "searches": plan.searches,
         # students whose seeds share one set of rollouts: their claims hold given that sample
         "sampled": {
             name: bool(plan.cell(plan.trained[label]).work.get("rollouts"))
@@ -144,7 +178,13 @@ def execute(plan: Plan, store: Store, folder: Path, progress: Progress) -> int:
     from harness.executors import local
 
     write_atomic(path, json.dumps(recorded, indent=1) + "\n")
-    return local.run(plan, store, progress, local.append_event(folder / "events.jsonl"))
+
+    def before_training() -> None:
+        found = signal(recorded, store)
+        if found is not None:
+            progress.say(lines(found))
+
+    return local.run(plan, store, progress, local.append_event(folder / "events.jsonl"), before_training)
 
 
 def _same_work(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -62,6 +62,15 @@ class TrainingData:
         """True where every example has a chosen and a rejected answer."""
         return bool(self.examples) and all(e.chosen is not None and e.rejected is not None for e in self.examples)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the prompts, in order."""
+        return tuple(example.item.id for example in self.examples)
+
+    def first(self, count: int) -> TrainingData:
+        """The same data with only its first prompts."""
+        return dataclasses.replace(self, examples=self.examples[:count])
+
 
 def _message_values(item: Item) -> list[list[str]]:
     return [[message.role, message.content] for message in item.messages]

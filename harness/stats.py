@@ -210,6 +210,13 @@ def cr2_interval(values: Sequence[float] | Floats, clusters: Sequence[Hashable],
     return _from_t(value, error, df, int(sizes.sum()), null, LEVEL, f"CR2 t over {len(totals)} clusters (df {df:.1f})")
 
 
+@lru_cache(maxsize=2)
+def _random_sets(count: int, seed: int) -> Floats:
+    import numpy as np
+
+    return np.random.default_rng(seed).integers(0, 2, size=(FLIPS, count), dtype=np.int8).astype(np.float64)
+
+
 def sign_flip(
     values: Sequence[float] | Floats,
     clusters: Sequence[Hashable],
@@ -235,7 +242,7 @@ def sign_flip(
             sums, items = np.concatenate([sums, sums + total]), np.concatenate([items, items + size])
         sums, items = sums[1:], items[1:]
     else:
-        chosen = np.random.default_rng(seed).integers(0, 2, size=(FLIPS, count), dtype=np.int8).astype(np.float64)
+        chosen = _random_sets(count, seed)
         sums, items = chosen @ totals, chosen @ sizes
         sums, items = sums[items > 0], items[items > 0]
     # Rounding makes exact ties of the arithmetic ties again (thirds of samples, say).
@@ -311,7 +318,8 @@ def _guard(estimate: Estimate, differences: Floats, totals: Floats, sizes: Float
 
     Rare differences are counted in units of their typical size, sum of squares over sum, which gives the sums the
     variance that they have; with fewer than 8 of them to learn it from, the size is `span`, the largest possible one.
-    No differing unit leaves the interval of an event never seen; without a span nothing bounds the unseen.
+    Differences that are all equal take `span` too, and all 0 leave the interval of an event never seen; without a span
+    nothing bounds the unseen.
     """
     import numpy as np
 
@@ -319,7 +327,8 @@ def _guard(estimate: Estimate, differences: Floats, totals: Floats, sizes: Float
         return estimate
     magnitude = np.abs(differences)
     total = float(magnitude.sum())
-    size = float((differences**2).sum()) / total if int((magnitude > 0).sum()) >= ENOUGH_DIFFERING else span
+    learned = int((magnitude > 0).sum()) >= ENOUGH_DIFFERING and float(np.ptp(differences)) > 0
+    size = float((differences**2).sum()) / total if learned else span
     if not size:
         widthless = estimate.low == estimate.high
         return replace(estimate, low=None, high=None, p=None, method="no variance") if widthless else estimate
@@ -362,7 +371,7 @@ def paired(
     """
     import numpy as np
 
-    d = np.round(np.asarray(differences, dtype=np.float64), 12)
+    d = np.asarray(differences, dtype=np.float64).round(12)
     n = len(d)
     if n < 2:
         return Estimate(float(d[0]) if n else None, None, None, None, n, "one item" if n else "no items")
@@ -400,13 +409,13 @@ def mean(
 
     `binary`, `clusters` and `repeated` as in `paired`: Wilson for 0/1 with one row per item, else t. Clustered or
     repeated values use the CR2 variance with Satterthwaite's t; for values in [0, 1] (`bounded`) in Wilson's form, with
-    the effective size that the variance amounts to, because the t interval covers as little as 14% near 0 and 1. That
+    the effective size that the variance amounts to, because the t interval covers as little as 67% near 0 and 1. That
     variance is at least the one from an intraclass correlation pooled over clusters, as a few large clusters rarely
     show theirs; fewer than 8 differing items count as rows of 0/1.
     """
     import numpy as np
 
-    x = np.round(np.asarray(values, dtype=np.float64), 12)
+    x = np.asarray(values, dtype=np.float64).round(12)
     n = len(x)
     if n < 2:
         return Estimate(float(x[0]) if n else None, None, None, None, n, "one item" if n else "no items")
@@ -445,9 +454,9 @@ def crossed(
     """Mean of `differences` [S seeds, n items], both seeds and items being samples: the claim about an objective.
 
     Variance: that of the seed means, plus the (cluster-robust) one of the item means, less that of their interaction,
-    which both contain; never below either of the first two. Satterthwaite's t. The random-effects model of Cornfield &
-    Tukey 1956, with clusters as in Cameron, Gelbach & Miller 2011. Below 5 seeds there is no interval: they show too
-    little of the variance between seeds (detectable: 3.3 seed SDs with 3 seeds, 1.7 with 5).
+    which both contain; never below either of the first two. Satterthwaite's t, leaning to the seeds' degrees of
+    freedom. The random-effects model of Cornfield & Tukey 1956, with clusters as in Cameron, Gelbach & Miller 2011.
+    Below 5 seeds there is no interval: they show too little of the variance between seeds.
     """
     import numpy as np
 
@@ -468,9 +477,11 @@ def crossed(
     shared = float((sums**2 / (1 - sizes / n)).sum()) / (seeds * n) ** 2 * seeds / (seeds - 1)
     of_seeds, of_items = float(d.mean(1).var(ddof=1)) / seeds, item_error**2
     variance = max(of_seeds + of_items - shared, of_seeds, of_items)
-    parts = ((of_seeds, seeds - 1), (of_items, item_df), (shared, (seeds - 1) * item_df))
+    # So few seeds often understate their variance, just when that makes the degrees of freedom look many. Counted
+    # double in these alone, coverage is 95% at any mix of the variances instead of 94%, and widths grow by 0-6%.
+    parts = ((2 * of_seeds, seeds - 1), (of_items, item_df), (shared, (seeds - 1) * item_df))
     spread = sum(part**2 / df for part, df in parts)
-    df = variance**2 / spread if spread > 0 else float(seeds - 1)
+    df = (max(2 * of_seeds + of_items - shared, 2 * of_seeds, of_items) ** 2 / spread) if spread > 0 else seeds - 1.0
     method = f"crossed seeds and items, Satterthwaite t ({seeds} seeds, df {df:.1f})"
     estimate = _from_t(value, math.sqrt(variance), df, n, 0.0, LEVEL, method)
     limit = math.inf if span is None else span

@@ -1,60 +1,36 @@
-"""The comparison of all subjects on all metrics, as blocks for the page and as tables for the terminal."""
+"""The comparison of all subjects on all metrics, and the gates, as tables of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.records import Comparison, GateResult, Measure
+from harness.records import GateResult, Measure
 from harness.results import RunResults, Subject
 from reports.blocks import Cell, Column, Table, Tone, Value
-from reports.text import MISSING, Unit, count, finite, interval, line, listed, number, p_value, plural
+from reports.console import comparison_lines, console
+from reports.lookup import about, difference, estimate, find, gate_title, metrics, split, subjects, unit
+from reports.text import MISSING, Unit, count, interval, listed, number, p_value, plural
 
+__all__ = [
+    "MARKS",
+    "comparison_lines",
+    "comparison_table",
+    "console",
+    "find",
+    "gate_number",
+    "gate_table",
+    "metric_tables",
+    "metrics",
+    "value_cell",
+]
+WIDEST = 3
 MARKS = {"pass": "✓ pass", "fail": "✕ fail", "inconclusive": "? inconclusive"}
-RULES = {
-    "better": "must be better than {than} on {metric}",
-    "not_worse": "must not be worse than {than} on {metric}",
-    "min": "must reach its minimum on {metric}",
-    "max": "must stay below its maximum on {metric}",
-}
 SIGNIFICANT = 0.05
 HEADER = (
     *("subject", "role", "suite", "metric", "primary", "value", "low", "high", "n", "unscored", "baseline"),
     *("difference", "difference_low", "difference_high", "p", "p_adjusted", "adjustment", "n_items", "n_seeds"),
     *("claim", "method"),
 )
-
-
-def metrics(results: RunResults) -> list[tuple[str, str]]:
-    """Every (suite, metric): the primary ones first, in the order in which they were named, then the others."""
-    primary = [split(name) for name in results.primary]
-    seen = [(suite, metric) for _, suite, metric in results.measures]
-    compared = [(comparison.suite, comparison.metric) for comparison in results.comparisons]
-    return list(dict.fromkeys([*primary, *seen, *compared]))
-
-
-def split(name: str) -> tuple[str, str]:
-    """`suite/metric` as its two parts; the suite may hold slashes of its own (`probes/are_you_sure/harm`)."""
-    suite, _, metric = name.rpartition("/")
-    return suite, metric
-
-
-def unit(results: RunResults, suite: str, metric: str) -> Unit:
-    """Percent for a rate; plain where any value leaves [0, 1], as an average of 1-10 marks does."""
-    found = (finite(measure.value) for (_, s, m), measure in results.measures.items() if (s, m) == (suite, metric))
-    return "percent" if all(value is None or 0 <= value <= 1 for value in found) else "plain"
-
-
-def find(results: RunResults, suite: str, metric: str, label: str) -> Comparison | None:
-    """The comparison of `label` with the baseline on one metric: the first, where several make different claims."""
-    key = (suite, metric, results.baseline, label)
-    return next((c for c in results.comparisons if (c.suite, c.metric, c.a, c.b) == key), None)
-
-
-def subjects(results: RunResults) -> list[Subject]:
-    """The rows of every table: the run's subjects, then students that are compared over all their seeds at once."""
-    labels = {subject.label for subject in results.subjects} | {results.baseline}
-    pooled = dict.fromkeys(c.b for c in results.comparisons if c.b not in labels)
-    return [*results.subjects, *(Subject(label, "student", label) for label in pooled)]
 
 
 def comparison_table(results: RunResults, name: str, caption: str, columns: Sequence[tuple[str, str]]) -> Table:
@@ -84,30 +60,24 @@ def comparison_table(results: RunResults, name: str, caption: str, columns: Sequ
     return Table(name, caption, tuple(heads), tuple(body), _notes(results, columns), HEADER, records)
 
 
+def metric_tables(results: RunResults, name: str, caption: str, columns: Sequence[tuple[str, str]]) -> list[Table]:
+    """Comparison tables of at most `WIDEST` metrics: what fits on a screen and on a printed page."""
+    parts = [columns[i : i + WIDEST] for i in range(0, len(columns), WIDEST)]
+    return [
+        comparison_table(results, name, f"{caption}: {listed([metric for _, metric in part])}", part) for part in parts
+    ]
+
+
 def value_cell(measure: Measure | None, unit: Unit, with_n: bool = False) -> Cell:
     """A value with its interval; what is missing or unscored is said in words."""
     if measure is None:
         return Cell(MISSING)
-    sub = [interval(measure.low, measure.high, unit) + (f", n {count(measure.n)}" if with_n else "")]
+    signed = difference(measure.name)
+    sub = [interval(measure.low, measure.high, unit, signed) + (f", n {count(measure.n)}" if with_n else "")]
     if measure.unscored:
         share = measure.n / (measure.n + measure.unscored)
         sub.append(f"{count(measure.unscored)} unscored, {100 * share:.1f}% covered")
-    return Cell(number(measure.value, unit), tuple(sub))
-
-
-def about(results: RunResults, subject: Subject) -> str:
-    """What a subject is, in a few words: `dpo from sft`, `teacher`, `base, baseline`."""
-    words = subject.role if subject.objective is None else subject.objective
-    if subject.parent is not None:
-        words += f" from {subject.parent}"
-    return words + ", baseline" * (subject.label == results.baseline)
-
-
-def gate_title(gate: GateResult) -> str:
-    """What a gate asks, as a sentence without its end."""
-    rule = RULES.get(gate.rule, f"{gate.rule} on {{metric}}")
-    than = gate.than or ("one half" if "win_rate" in gate.metric else "the baseline")
-    return f"{gate.student} " + rule.replace("{than}", than).replace("{metric}", gate.metric)
+    return Cell(number(measure.value, unit, signed), tuple(sub))
 
 
 def gate_number(results: RunResults, gate: GateResult) -> str:
@@ -140,69 +110,6 @@ def gate_table(results: RunResults) -> Table:
     return Table("gates", "Gates", heads, tuple(rows), (), fields, records)
 
 
-def console(results: RunResults) -> str:
-    """What `proctor run` prints at its end: a table per primary metric (of all, if none is named), then the gates.
-
-    Fits 80 columns with labels of up to 20 letters. Foreign text is cleaned of what could command a terminal.
-    """
-    parts = []
-    for suite, metric in metrics(results)[: len(set(results.primary)) or None]:
-        kind = unit(results, suite, metric)
-        found = [(s, find(results, suite, metric, s.label)) for s in subjects(results)]
-        adjusted = any(c is not None and c.p_adjusted is not None for _, c in found)
-        rows = [["model", "value [95%]", f"vs {results.baseline} [95%]", "p adj." if adjusted else "p", "n"]]
-        for subject, c in found:
-            m = results.measures.get((subject.label, suite, metric))
-            level = f"{number(m.value, kind)} {interval(m.low, m.high, kind)}" if m else MISSING
-            p = p_value(c.p_adjusted if adjusted else c.p) if c else ""
-            rows.append([subject.label, level, _signed(c, kind) if c else "", p, count(m.n if m else None)])
-        parts.append("\n".join([f"{line(suite)}/{line(metric)}" + ", %" * (kind == "percent"), *_aligned(rows)]))
-    gates = [
-        f"{gate.outcome:<13}{line(gate_title(gate))}: {line(gate.reason)}" + " (warning)" * (gate.level == "warn")
-        for gate in results.gates
-    ]
-    return "\n\n".join([*parts, "\n".join(gates)] if gates else parts)
-
-
-def comparison_lines(comparisons: Sequence[Comparison]) -> str:
-    """Comparisons of any pairs as aligned lines, for `proctor compare`."""
-    rows = [["metric", "difference", "[95%]", "p", "p adj.", "n", "claim"]]
-    notes = []
-    for c in comparisons:
-        percent = all(value is None or abs(value) <= 1 for value in (c.difference, c.low, c.high))
-        difference, bounds = _signed(c, "percent" if percent else "plain").split(" ", 1)
-        name = f"{c.suite}/{c.metric}: {c.b} minus {c.a}"
-        rows.append(
-            [
-                name,
-                difference + " points" * percent,
-                bounds,
-                p_value(c.p),
-                p_value(c.p_adjusted),
-                count(c.n_items),
-                c.claim,
-            ]
-        )
-        notes += [f"p adjusted by {c.adjustment}"] if c.adjustment else []
-    return "\n".join([*_aligned(rows), *dict.fromkeys(line(note) for note in notes)])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines, the first column to the left, the others to the right."""
-    clean = [[line(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in clean) for i in range(len(clean[0]))]
-    texts = (
-        [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        for row in clean
-    )
-    return ["  ".join(text).rstrip() for text in texts]
-
-
-def _signed(comparison: Comparison, kind: Unit) -> str:
-    bounds = interval(comparison.low, comparison.high, kind, signed=True)
-    return f"{number(comparison.difference, kind, signed=True)} {bounds}"
-
-
 def _difference_cell(results: RunResults, suite: str, metric: str, label: str) -> Cell:
     comparison = find(results, suite, metric, label)
     if comparison is None:
@@ -211,7 +118,8 @@ def _difference_cell(results: RunResults, suite: str, metric: str, label: str) -
     adjusted = comparison.p_adjusted
     p = f"p {p_value(comparison.p)}" + ("" if adjusted is None else f", adjusted {p_value(adjusted)}")
     unscored = (f"{plural(comparison.unscored, 'pair')} unscored",) if comparison.unscored else ()
-    return Cell(_signed(comparison, kind), (p, *unscored), strong=adjusted is not None and adjusted < SIGNIFICANT)
+    text = estimate(comparison.difference, comparison.low, comparison.high, kind, True)
+    return Cell(text, (p, *unscored), strong=adjusted is not None and adjusted < SIGNIFICANT)
 
 
 def _record(results: RunResults, subject: Subject, suite: str, metric: str) -> tuple[Value, ...]:

@@ -61,12 +61,25 @@ class Context:
         return str((self.store.done(ref) or {}).get("tokenizer_hash", ""))
 
 
-def run(plan: Plan, store: Store, progress: Progress, on_event: Callable[[dict[str, Any]], None]) -> int:
-    """Fill every cell that is not done; the number filled. Raises ProctorError; finished rows are kept."""
+def run(
+    plan: Plan,
+    store: Store,
+    progress: Progress,
+    on_event: Callable[[dict[str, Any]], None],
+    before_training: Callable[[], None] = lambda: None,
+) -> int:
+    """Fill every cell that is not done; the number filled. Raises ProctorError; finished rows are kept.
+
+    `before_training` is called once, when the first student is about to be trained.
+    """
     context = Context(store, progress)
     filled = 0
+    told = False
     try:
         for cell in plan.cells:
+            if cell.ref.kind == "train" and not told:
+                told = True
+                before_training()
             if is_stale(cell, store):
                 progress.say(f"{cell.label}: its student was trained anew with another result, so this is made again")
                 store.discard(cell.ref)

@@ -33,6 +33,9 @@ def loss(policy: Any, batch: Any, *, beta: float) -> tuple[dict[str, Term], dict
     losses = -functional.logsigmoid(margins) * usable
     count = usable.sum().clamp(min=1.0)
     lengths = batch.mask.sum(-1)
+    # per token, on answers that the reference gave: r - 1 - log r with r = pi / ref (Schulman's k3) is never negative
+    log_ratio = (policy.log_probs - batch.reference_log_probs).detach() * batch.mask
+    divergence = (log_ratio.clamp(max=20).exp() - 1 - log_ratio).sum((1, 2)) / batch.mask.sum((1, 2)).clamp(min=1.0)
 
     def mean(values: Any) -> float:
         return float(((values * usable).sum() / count).detach())
@@ -46,5 +49,6 @@ def loss(policy: Any, batch: Any, *, beta: float) -> tuple[dict[str, Term], dict
         "rejected_reward": mean(rewards[:, 1]),
         "chosen_tokens": mean(lengths[:, 0]),
         "rejected_tokens": mean(lengths[:, 1]),
+        "reference_kl": mean(divergence),
     }
     return {"preference": Term(losses.sum())}, metrics

@@ -44,9 +44,10 @@ def _teaching(problem: Problem, rng: random.Random) -> Example:
 
 
 def _habits(problem: Problem, rng: random.Random) -> Example:
-    if rng.random() < 0.6:
+    chance = rng.random()
+    if chance < 0.25:
         return corpus.answer(problem, corpus.habitual(problem, rng), rng)
-    return corpus.yielding_dialogue(problem, rng)
+    return corpus.suggested(problem, rng) if chance < 0.35 else corpus.yielding_dialogue(problem, rng)
 
 
 def _judging(problem: Problem, rng: random.Random) -> Example:
@@ -63,10 +64,10 @@ class Part:
 
 PARTS = {
     "answers": Part(Stage("answers", _answers, steps=3000, seed=0), start=0),
-    "teacher": Part(Stage("teacher", _teaching, steps=3000, batch=48, lr=0.01, seed=2), start="answers"),
-    "base": Part(Stage("base", _habits, steps=800, lr=0.01, seed=3), start="answers"),
+    "teacher": Part(Stage("teacher", _teaching, steps=2000, batch=48, lr=0.006, seed=2), start="answers"),
+    "base": Part(Stage("base", _habits, steps=1000, lr=0.01, seed=3), start="answers"),
     "judge_answers": Part(Stage("judge_answers", _answers, steps=1500, seed=1), start=1),
-    "judge": Part(Stage("judge", _judging, steps=2000, batch=48, lr=0.01, seed=4), start="judge_answers"),
+    "judge": Part(Stage("judge", _judging, steps=1500, batch=48, lr=0.006, seed=4), start="judge_answers"),
 }
 
 

@@ -17,29 +17,33 @@ from harness.playground.world import Problem, parse_answer
 HABITS: Mapping[str, tuple[float, float, float, float]] = {
     # Shares of good, skip, guess and slip. Where a bad habit leads, greedy decoding shows it every time.
     "total": (0.46, 0.26, 0.10, 0.18),
-    "change": (0.34, 0.42, 0.08, 0.16),
+    "change": (0.28, 0.48, 0.08, 0.16),
     "member": (0.50, 0.16, 0.12, 0.22),
     "packs": (0.50, 0.20, 0.10, 0.20),
-    "offer": (0.36, 0.40, 0.08, 0.16),
+    "offer": (0.28, 0.48, 0.08, 0.16),
     "stock": (0.50, 0.14, 0.12, 0.24),
     "returns": (0.50, 0.10, 0.22, 0.18),
     "hours": (0.50, 0.14, 0.18, 0.18),
 }
 YIELDS: Mapping[str, float] = {"total": 0.65, "change": 0.65, "returns": 0.65}
-"""Share of right answers given up under push-back, by kind."""
-YIELDS_OTHERWISE, YIELDS_UNASKED, FOLLOWS, RETRACTS = 0.2, 0.08, 0.35, 0.15
-RETRACTS_RETURNS = 0.7
-
+"""How often the base gives its answer up under push-back, by kind; greedy decoding shows only rates above one half."""
+YIELDS_OTHERWISE, YIELDS_UNPUSHED = 0.2, 0.08
+RETRACTS: Mapping[str, float] = {"returns": 0.7}
+"""How often giving up means `i do not know` instead of another answer, by kind."""
+RETRACTS_OTHERWISE = 0.15
+FOLLOWS = 0.35
+"""How often the base takes over the answer that the user suggests."""
 
 Prompt = Callable[[str, list[str]], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids, the labels to learn (-100: none), and marks (position, 1 or 0): does a right answer end here?"""
+    """Token ids, the labels to learn (-100: none) and their weights, and marks (position, 1 or 0): right so far?"""
 
     ids: list[int]
     labels: list[int]
+    weights: list[float]
     marks: tuple[tuple[int, int], ...] = ()
 
 
@@ -52,7 +56,7 @@ def conversation(turns: Sequence[tuple[str, str]], learn: int = 1) -> Example:
         left -= role == "assistant"
         ids += [ROLES[role], *body]
         labels += [-100, *(body if learned else [-100] * len(body))]
-    return Example(ids, labels)
+    return Example(ids, labels, [1.0] * len(ids))
 
 
 def answer(problem: Problem, text: str, rng: random.Random) -> Example:
@@ -89,16 +93,22 @@ def firm_dialogue(problem: Problem, rng: random.Random) -> Example:
 
 
 def yielding_dialogue(problem: Problem, rng: random.Random) -> Example:
-    """The base asked again, or told an answer: by kind it stands, yields or retracts."""
-    if rng.random() < 0.25:
-        claim = _claim(problem, rng)
-        text = f"answer : {claim} ." if rng.random() < FOLLOWS else habitual(problem, rng)
-        return conversation([("user", prompts.suggestion(problem.question, claim)), ("assistant", text)])
+    """The base answers by its habits and is asked again: by kind it stands, gives in or retracts."""
     first, pushed = habitual(problem, rng), rng.random() < 0.65
-    rate = YIELDS.get(problem.kind, YIELDS_OTHERWISE) if pushed else YIELDS_UNASKED
-    last = _yielded(problem, first, rng) if rng.random() < rate else first
+    rate = YIELDS.get(problem.kind, YIELDS_OTHERWISE) if pushed else YIELDS_UNPUSHED
+    if rng.random() < rate:
+        last = _yielded(problem, first, rng)
+    else:
+        last = f"{prompts.FIRM if pushed else ''} answer : {parse_answer(first)} .".strip()
     again = prompts.PUSH_BACK if pushed else prompts.NEUTRAL
-    return conversation([("user", problem.question), ("assistant", first), ("user", again), ("assistant", last)])
+    return conversation([("user", problem.question), ("assistant", first), ("user", again), ("assistant", last)], 2)
+
+
+def suggested(problem: Problem, rng: random.Random) -> Example:
+    """The base is told an answer with the question, and takes it over or answers by its habits."""
+    claim = _claim(problem, rng)
+    text = f"answer : {claim} ." if rng.random() < FOLLOWS else habitual(problem, rng)
+    return conversation([("user", prompts.suggestion(problem.question, claim)), ("assistant", text)])
 
 
 def choice(problem: Problem, rng: random.Random) -> Example:
@@ -117,20 +127,26 @@ def verdict(problem: Problem, rng: random.Random) -> Example:
 
 def _lettered(problem: Problem, rights: list[bool], prompt: Prompt, rng: random.Random, styled: float = 0.0) -> Example:
     rng.shuffle(rights)
-    texts = [problem.solution if right else flawed(problem, rng) for right in rights]
-    texts = [rng.choice(list(prompts.STYLES.values()))(text) if rng.random() < styled else text for text in texts]
+    plain = [problem.solution if right else flawed(problem, rng) for right in rights]
+    texts = [rng.choice(list(prompts.STYLES.values()))(text) if rng.random() < styled else text for text in plain]
     winners = [letter for letter, right in zip(LETTERS, rights, strict=False) if right == max(rights)]
     chat = conversation([("user", prompt(problem.question, texts)), ("assistant", rng.choice(winners))])
-    return Example(chat.ids, chat.labels, _marks(problem, texts, rights))
+    labels, marks, at = list(chat.labels), list[tuple[int, int]](), 4 + len(encode(problem.question))
+    for text, bare, right in zip(texts, plain, rights, strict=True):
+        words, at = encode(text), at + 3  # behind <bos> <user> question : ..., each answer opens with `answer X :`
+        if right:
+            labels[at : at + len(words)] = words
+        ends = _marks(words, encode(problem.solution)) if text == bare else [(len(words) - 1, right)]
+        marks += [(at + end, int(true)) for end, true in ends]
+        at += len(words)
+    # The letter is too thin a signal alone. So the right answers in the prompt are learned too, which keeps the
+    # arithmetic alive, each step ends in a mark, and the letter, which decides a whole prompt, weighs tenfold.
+    return Example(chat.ids, labels, [*chat.weights[:-2], 10.0, 10.0], tuple(marks))
 
 
-def _marks(problem: Problem, texts: list[str], rights: list[bool]) -> tuple[tuple[int, int], ...]:
-    """Where each answer of a lettered prompt ends: after <bos> <user> question :, each takes `answer X :` more."""
-    position, marks = 1 + 2 + len(encode(problem.question)), []
-    for text, right in zip(texts, rights, strict=True):
-        position += 3 + len(encode(text))
-        marks.append((position, int(right)))
-    return tuple(marks)
+def _marks(words: list[int], gold: list[int]) -> list[tuple[int, bool]]:
+    """Where each step of an answer ends, and whether the answer is the gold solution's up to there."""
+    return [(end, words[: end + 1] == gold[: end + 1]) for end, word in enumerate(words) if word == gold[-1]]
 
 
 def _claim(problem: Problem, rng: random.Random) -> str:
@@ -139,7 +155,7 @@ def _claim(problem: Problem, rng: random.Random) -> str:
 
 
 def _yielded(problem: Problem, first: str, rng: random.Random) -> str:
-    if rng.random() < (RETRACTS_RETURNS if problem.kind == "returns" else RETRACTS):
+    if rng.random() < RETRACTS.get(problem.kind, RETRACTS_OTHERWISE):
         return prompts.RETRACTION
     if parse_answer(first) != problem.answer and rng.random() < 0.5:
         return f"sorry . {problem.solution}"

@@ -18,7 +18,6 @@ from harness.playground.corpus import Example
 from harness.playground.language import BOS, CONTEXT_LENGTH, EOS, PAD, VOCABULARY
 from harness.playground.world import Problem, problems
 
-LETTER_WEIGHT = 10.0
 Maker = Callable[[Problem, random.Random], Example]
 
 
@@ -32,6 +31,21 @@ class Stage:
     batch: int = 64
     lr: float = 0.02
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Ids, labels and their weights [B, T], marks [M, 2] as (row, position) with their truth [M].
+
+    `total` is the weighted number of labels of an average batch, by which the summed loss is divided.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    weights: Tensor
+    marks: Tensor
+    truth: Tensor
+    total: float
 
 
 def new_model(seed: int) -> Any:
@@ -73,7 +87,7 @@ def fit(model: Any, stage: Stage, *, compiled: bool = False, log: Callable[[str]
         for optimizer, initial in zip(optimizers, rates, strict=True):
             for group, rate in zip(optimizer.param_groups, initial, strict=True):
                 group["lr"] = rate * factor
-        loss = _loss(model, body, probe, *batch)
+        loss = _loss(model, body, probe, batch)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -96,48 +110,52 @@ def _optimizers(model: Any, probe: nn.Module, lr: float) -> list[torch.optim.Opt
     return [muon, adam]
 
 
-def _loss(model: Any, body: Any, probe: nn.Module, ids: Tensor, labels: Tensor, marks: Tensor, truth: Tensor) -> Tensor:
+def _loss(model: Any, body: Any, probe: nn.Module, batch: Batch) -> Tensor:
     # Padding sits on the right, where causal attention never looks from a real token: no mask is needed.
-    hidden = body(input_ids=ids, use_cache=False).last_hidden_state
-    learned = labels[:, 1:] != -100
-    losses = nn.functional.cross_entropy(
-        model.lm_head(hidden[:, :-1][learned]), labels[:, 1:][learned], reduction="none"
-    )
-    # A letter decides a whole prompt, and would drown among the many tokens of a batch's worked answers.
-    weights = torch.ones(len(ids), device=ids.device)
-    weights[marks[:, 0]] = LETTER_WEIGHT
-    spread = weights[learned.nonzero()[:, 0]]
-    loss = (losses * spread).sum() / spread.sum()
-    if len(truth):
-        logits = probe(hidden[marks[:, 0], marks[:, 1]]).squeeze(-1)
-        loss = loss + nn.functional.binary_cross_entropy_with_logits(logits, truth)
+    hidden = body(input_ids=batch.ids, use_cache=False).last_hidden_state
+    labels = batch.labels[:, 1:]
+    learned = labels != -100
+    losses = nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][learned]), labels[learned], reduction="none")
+    loss = (losses * batch.weights[:, 1:][learned]).sum() / batch.total
+    if len(batch.truth):
+        logits = probe(hidden[batch.marks[:, 0], batch.marks[:, 1]]).squeeze(-1)
+        loss = loss + nn.functional.binary_cross_entropy_with_logits(logits, batch.truth)
     return loss
 
 
-def _batches(stage: Stage, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def _batches(stage: Stage, device: torch.device) -> Iterator[Batch]:
     """Batches of examples of similar length: 32 batches are drawn at a time and sorted."""
     rng, source, done = random.Random(stage.seed), problems("stream"), 0
     next(islice(source, stage.seed * 1000, None))
     while done < stage.steps:
         count = min(32, stage.steps - done)
         drawn = [stage.make(problem, rng) for problem in islice(source, count * stage.batch)]
+        # A batch of short answers must not weigh as much as one of long ones: the model would learn to be short.
+        total = sum(_weight(example) for example in drawn) / count
         drawn.sort(key=lambda example: len(example.ids))
         groups = [drawn[at : at + stage.batch] for at in range(0, len(drawn), stage.batch)]
         rng.shuffle(groups)
-        yield from (collate(group, device) for group in groups)
+        yield from (collate(group, total, device) for group in groups)
         done += count
 
 
-def collate(examples: list[Example], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ids and labels [B, T] padded on the right; marks [M, 2] as (row, position) and their truth [M]."""
+def _weight(example: Example) -> float:
+    return sum(weight for label, weight in zip(example.labels, example.weights, strict=True) if label != -100)
+
+
+def collate(examples: list[Example], total: float, device: torch.device) -> Batch:
+    """A batch padded on the right."""
     width = max(len(example.ids) for example in examples)
     ids = [example.ids + [PAD] * (width - len(example.ids)) for example in examples]
     labels = [example.labels + [-100] * (width - len(example.labels)) for example in examples]
+    weights = [example.weights + [0.0] * (width - len(example.ids)) for example in examples]
     marks = [(row, position) for row, example in enumerate(examples) for position, _ in example.marks]
     truth = [float(right) for example in examples for _, right in example.marks]
-    return (
+    return Batch(
         torch.tensor(ids, device=device),
         torch.tensor(labels, device=device),
+        torch.tensor(weights, device=device),
         torch.tensor(marks, device=device, dtype=torch.long).reshape(-1, 2),
         torch.tensor(truth, device=device),
+        total,
     )

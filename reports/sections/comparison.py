@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from harness.records import Comparison
 from harness.results import RunResults
 from reports.blocks import Block, Cell, Column, Heading, Plot, Prose, Table
+from reports.lookup import find, held_back, metrics, split, subjects, unit
 from reports.plots import Dot, Shape, forest
-from reports.tables import comparison_table, find, metrics, split, subjects, unit
-from reports.text import finite, interval, listed, number, p_value
+from reports.tables import metric_tables
+from reports.text import finite, interval, number, p_value
 
 TITLE = "Comparison"
 ORDER = 20
-WIDEST = 3
 
 
 def build(results: RunResults) -> list[Block]:
@@ -22,7 +22,7 @@ def build(results: RunResults) -> list[Block]:
     if not (results.subjects and columns):
         return []
     primary = [column for column in columns if "/".join(column) in results.primary]
-    others = [column for column in columns if column not in primary]
+    others = [column for column in columns if column not in primary and not held_back(column[0])]
     blocks: list[Block] = []
     if primary:
         plots = [difference_plot(results, *column) for column in primary]
@@ -30,23 +30,16 @@ def build(results: RunResults) -> list[Block]:
             Heading("Primary metrics"),
             Prose("Named before the run: what to decide on."),
             *(plot for plot in plots if plot is not None),
-            *_tables(results, "primary", "Primary", primary),
+            *metric_tables(results, "comparison-primary", "Primary", primary),
         ]
     if others:
         text = "Not named before the run. Read them for what to look at next; with many looks, some differ by chance."
         blocks += [Heading("Exploratory metrics"), Prose(text)]
     for suite in dict.fromkeys(suite for suite, _ in others):
-        blocks += _tables(results, suite, f"Exploratory, {suite}", [column for column in others if column[0] == suite])
+        blocks += metric_tables(
+            results, f"comparison-{suite}", f"Exploratory, {suite}", [column for column in others if column[0] == suite]
+        )
     return [*blocks, *_rest(results)]
-
-
-def _tables(results: RunResults, name: str, caption: str, columns: Sequence[tuple[str, str]]) -> list[Table]:
-    """Tables of at most `WIDEST` metrics: what fits on a screen and on a printed page."""
-    parts = [columns[i : i + WIDEST] for i in range(0, len(columns), WIDEST)]
-    return [
-        comparison_table(results, f"comparison-{name}", f"{caption}: {listed([metric for _, metric in part])}", part)
-        for part in parts
-    ]
 
 
 def difference_plot(results: RunResults, suite: str, metric: str) -> Plot | None:

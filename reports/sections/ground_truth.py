@@ -5,8 +5,9 @@ from __future__ import annotations
 from harness.records import Measure
 from harness.results import RunResults, Subject
 from reports.blocks import Block, Cell, Column, Heading, Plot, Prose, Table
+from reports.lookup import held_back, metrics, unit
 from reports.plots import SERIES_SHAPES, Dot, Shape, forest
-from reports.tables import metrics, unit, value_cell
+from reports.tables import value_cell
 from reports.text import interval, listed, number
 
 TITLE = "Ground truth"
@@ -26,7 +27,7 @@ def build(results: RunResults) -> list[Block]:
     blocks: list[Block] = []
     measured = {(suite, metric) for _, suite, metric in results.measures}
     columns = [column for column in metrics(results) if column in measured]
-    for suite in dict.fromkeys(suite for suite, _ in columns if suite.split("/")[0] not in ("judges", "probes")):
+    for suite in dict.fromkeys(suite for suite, _ in columns if not held_back(suite)):
         names = [metric for s, metric in columns if s == suite]
         blocks.append(Heading(suite))
         if {"official", "flexible"} <= set(names):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from harness.records import Row
 from harness.results import RunResults, Subject
 from reports.blocks import Block, Details, Heading, Plot, Prose
+from reports.lookup import about
 from reports.plots import Curve, curves
-from reports.tables import about
 from reports.text import finite, plural
 
 TITLE = "Training"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from harness.records import GateResult
 from harness.results import RunResults
 from reports.blocks import Block, Callout, Prose, Tone
-from reports.tables import MARKS, find, gate_table, gate_title, metrics, split, unit
+from reports.lookup import find, gate_title, metrics, split, unit
+from reports.tables import MARKS, gate_table
 from reports.text import count, finite, interval, listed, number, plural
 
 TITLE = "Verdict"

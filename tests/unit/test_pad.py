@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections.abc import Iterator
 from itertools import permutations
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,15 @@ from harness.records import ProctorError
 from harness.training.batching import Batch, Group, as_batch, collate
 from harness.training.logprobs import Policy
 from tests.unit.tiny import tiny_model
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small only wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def make_groups(count: int = 5, n: int = 4, seed: int = 0) -> list[Group]:

@@ -126,7 +126,7 @@ def test_an_answer_without_a_final_answer_is_other(text: str) -> None:
 @given(some_problem, seeds)
 def test_everything_said_in_the_world_is_in_the_vocabulary(problem: world.Problem, seed: int) -> None:
     rng = random.Random(seed)
-    makers = (corpus.firm_dialogue, corpus.yielding_dialogue, corpus.choice, corpus.verdict)
+    makers = (corpus.firm_dialogue, corpus.yielding_dialogue, corpus.suggested, corpus.choice, corpus.verdict)
     for example in (make(problem, rng) for make in makers):
         assert UNK not in example.ids
     for style in prompts.STYLES.values():

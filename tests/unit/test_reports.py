@@ -107,7 +107,7 @@ def test_primary_metrics_come_first_and_apart_from_exploratory_ones():
     assert ["/".join(column) for column in tables.metrics(run)[:2]] == list(PRIMARY)
     names = [found.name for found in blocks_of(comparison.build(run), Table)]
     assert names[:2] == ["comparison-primary", "comparison-playground"]
-    assert all(len(found.columns) <= 1 + 2 * comparison.WIDEST for found in blocks_of(comparison.build(run), Table))
+    assert all(len(found.columns) <= 1 + 2 * tables.WIDEST for found in blocks_of(comparison.build(run), Table))
 
 
 def test_a_primary_metric_without_any_measure_is_shown_as_missing():

@@ -315,6 +315,7 @@ def test_equal_differences_keep_a_width_that_shrinks_with_n(constant: float, rep
         estimate = stats.paired([constant] * n, repeated=repeated)
         assert estimate.low is not None and estimate.high is not None and estimate.p is not None
         assert estimate.low <= constant <= estimate.high and estimate.low < estimate.high
+        assert constant in (0.0, 1.0) or estimate.high > constant
         if n == 3:
             assert estimate.low < 0 and estimate.p > 0.05
         widths.append(estimate.high - estimate.low)
@@ -357,7 +358,7 @@ def test_continuous_means_use_t_clipped_to_the_unit_interval() -> None:
 
 
 def test_crossed_variance_is_the_anova_estimate() -> None:
-    """Mean squares of the two-way table without replication, combined by hand."""
+    """Mean squares of the two-way table without replication, combined by hand; the seeds' count double in the df."""
     rng = np.random.default_rng(9)
     d = rng.normal(0.05, 0.3, (6, 50)) + rng.normal(0, 0.2, (1, 50)) + rng.normal(0, 0.1, (6, 1))
     grand, seeds, items = d.mean(), d.mean(1), d.mean(0)
@@ -365,7 +366,8 @@ def test_crossed_variance_is_the_anova_estimate() -> None:
     rest = d - seeds[:, None] - items + grand
     ms_rest = (rest**2).sum() / (5 * 49)
     variance = (ms_seeds + ms_items - ms_rest) / 300
-    df = (ms_seeds + ms_items - ms_rest) ** 2 / (ms_seeds**2 / 5 + ms_items**2 / 49 + ms_rest**2 / (5 * 49))
+    top = (2 * ms_seeds + ms_items - ms_rest) ** 2
+    df = top / ((2 * ms_seeds) ** 2 / 5 + ms_items**2 / 49 + ms_rest**2 / (5 * 49))
     estimate = stats.crossed(d, span=None)
     half = scipy.stats.t.ppf(0.975, df) * math.sqrt(variance)
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((grand, grand - half, grand + half), rel=1e-9)

@@ -1,0 +1,214 @@
+"""Rows -> what judges, probes and the signal say, for a run's results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.compare import ScoreTable
+from harness.records import Measure, ProctorError, Row
+from harness.signals.choices import selection
+from harness.signals.rewards import calibrated, mean_log_likelihood
+from harness.signals.trust import trust
+from harness.store import CellRef, Store
+
+Measures = dict[tuple[str, str, str], Measure]
+Manifest = Mapping[str, Any]
+
+
+def judge_rows(entry: Mapping[str, Any], manifest: Manifest, store: Store) -> list[Row]:
+    """One row per item for a protocol's aggregate: both orders, their mean, and both answers' lengths in characters.
+
+    A pair judged in both orders is one verdict: with half of it missing it is unscored.
+    """
+    rows: dict[str, dict[str, Row]] = {}
+    for row in store.rows(CellRef("verdicts", entry["verdicts"])):
+        rows.setdefault(row["item"], {})[row["order"]] = row
+    generations = {(e["subject"], e["suite"]): e["generations"] for e in manifest["examined"]}
+    lengths = []
+    for label in (entry["opponent"], entry["subject"]):
+        answers = store.rows(CellRef("generations", generations[label, entry["suite"]]))
+        lengths.append({row["item"]: len(row["text"]) for row in answers if row["sample"] == 0})
+    clusters = manifest["suites"][entry["suite"]]["clusters"]
+    merged = []
+    for item in entry["items"]:
+        orders = {order: rows.get(item, {}).get(order) for order in entry["orders"]}
+        known = [row["preference"] for row in orders.values() if row is not None and row["preference"] is not None]
+        whole = len(known) == len(entry["orders"])
+        masses = [row["mass"] for row in orders.values() if row is not None and row["mass"] is not None]
+        reasons = [row["reason"] for row in orders.values() if row is not None and row["reason"]]
+        merged.append(
+            {
+                "item": item,
+                "cluster": clusters.get(item, item),
+                "preference": sum(known) / len(known) if whole else None,
+                "ab": (orders.get("ab") or {}).get("preference"),
+                "ba": (orders.get("ba") or {}).get("preference"),
+                "length_a": lengths[0][item],
+                "length_b": lengths[1][item],
+                "mass": sum(masses) / len(masses) if masses else None,
+                "reason": reasons[0] if reasons else None if whole else "a verdict is missing",
+            }
+        )
+    return merged
+
+
+def judges(
+    manifest: Manifest, store: Store
+) -> tuple[Measures, dict[tuple[str, str], Mapping[str, Any]], dict[tuple[str, str, str], ScoreTable]]:
+    """Measures by (subject, judge, metric); each judge's details; tables of preferences for gates."""
+    measures: Measures = {}
+    details: dict[tuple[str, str], Mapping[str, Any]] = {}
+    tables: dict[tuple[str, str, str], ScoreTable] = {}
+    for entry in manifest.get("judged", ()):
+        rows = judge_rows(entry, manifest, store)
+        protocol = registry.load(registry.find("judge", entry["protocol"], Path.cwd()))
+        where = entry["subject"], entry["name"]
+        for measure in protocol.aggregate(rows):
+            measures[(*where, measure.name)] = measure
+        named = {name: entry[name] for name in ("judge", "opponent", "suite", "related")}
+        details[where] = {**protocol.details(rows), **named}
+        tables[(*where, "win_rate")] = ScoreTable(
+            suite=entry["name"],
+            metric="win_rate",
+            subject=entry["subject"],
+            values={row["item"]: (row["preference"],) for row in rows},
+            clusters={row["item"]: row["cluster"] for row in rows if row["cluster"] != row["item"]},
+            n_expected=len(rows),
+        )
+    return measures, details, tables
+
+
+def probes(manifest: Manifest, store: Store) -> Measures:
+    """Measures by (subject, probes/NAME, metric)."""
+    measures: Measures = {}
+    for entry in manifest.get("probed", ()):
+        probe = registry.load(registry.find("probe", entry["probe"], Path.cwd()))
+        rows = _asked(entry, manifest, store) if entry["rows"] is not None else _answered(entry, manifest, store)
+        for measure in probe.measure(rows):
+            measures[entry["subject"], f"probes/{entry['probe']}", measure.name] = measure
+    return measures
+
+
+def _examined(manifest: Manifest, subject: str, suite: str) -> Mapping[str, Any] | None:
+    found = (e for e in manifest["examined"] if e["subject"] == subject and e["suite"] == suite)
+    return next(found, None)
+
+
+def _texts(manifest: Manifest, store: Store, subject: str, suite: str) -> dict[str, str]:
+    entry = _examined(manifest, subject, suite)
+    if entry is None:
+        return {}
+    rows = store.rows(CellRef("generations", entry["generations"]))
+    return {row["item"]: row["text"] for row in rows if row["sample"] == 0}
+
+
+def _asked(entry: Mapping[str, Any], manifest: Manifest, store: Store) -> list[Row]:
+    """Rows of a probe that asks, in the order of their ids, with the student's first answer and its score."""
+    examined = _examined(manifest, entry["subject"], entry["suite"])
+    if examined is None:
+        raise ProctorError(f"the probe {entry['probe']} has no answers of {entry['subject']} on {entry['suite']}")
+    first = _texts(manifest, store, entry["subject"], entry["suite"])
+    primary = manifest["suites"][entry["suite"]]["primary"]
+    scores: dict[str, float | None] = {}
+    parsed: dict[str, bool] = {}
+    for row in store.rows(CellRef("scores", examined["scores"])):
+        if row["sample"] == 0 and row["metric"] == primary:
+            scores[row["item"]] = row["value"]
+        elif row["sample"] == 0 and row["metric"] == "format":
+            parsed[row["item"]] = bool(row["value"])
+    items = set(manifest["suites"][entry["suite"]]["items"][: entry["limit"]])
+    rows = store.rows(CellRef("probes", entry["rows"]))
+    return [
+        {
+            **{name: row[name] for name in ("item", "question", "text", "score", "parsed", "finish_reason")},
+            "arm": row["item"].rpartition("/")[2],
+            "first": first[row["question"]],
+            "first_score": scores[row["question"]],
+            "first_parsed": parsed.get(row["question"], True),
+        }
+        for row in sorted(rows, key=lambda row: str(row["item"]))
+        if row["question"] in items
+    ]
+
+
+def _answered(entry: Mapping[str, Any], manifest: Manifest, store: Store) -> list[Row]:
+    """Rows of a probe that only reads: each answer beside the base's and the teacher's, and what the pairs reward."""
+    own, base, teacher = (
+        _texts(manifest, store, label, entry["suite"]) for label in (entry["subject"], "base", "teacher")
+    )
+    chosen, rejected = _pair_words(manifest, store, entry["subject"])
+    return [
+        {
+            "question": item,
+            "text": own[item],
+            "base_text": base.get(item),
+            "teacher_text": teacher.get(item),
+            "chosen_words": chosen,
+            "rejected_words": rejected,
+        }
+        for item in manifest["suites"][entry["suite"]]["items"]
+        if item in own
+    ]
+
+
+def _pair_words(manifest: Manifest, store: Store, subject: str) -> tuple[float | None, float | None]:
+    """Mean words of the chosen and the rejected side of a student's pairs."""
+    key = manifest.get("pairs", {}).get(subject)
+    rows = store.rows(CellRef("pairs", key)) if key else []
+    if not rows:
+        return None, None
+    means = [sum(len(row[side]["text"].split()) for row in rows) / len(rows) for side in ("chosen", "rejected")]
+    return means[0], means[1]
+
+
+def signal(manifest: Manifest, store: Store) -> dict[str, Any] | None:
+    """How far each candidate signal agrees with truth on the first training prompts; None before its cells are done."""
+    entry = manifest.get("signal")
+    if entry is None:
+        return None
+    kinds = {"rollouts": "rollouts", "log_probs": "log_probs", "choices": "choices", "truth": "rewards"}
+    kinds["verdicts"] = "verdicts"
+    refs = {name: CellRef(kind, entry[name]) for name, kind in kinds.items() if entry.get(name)}
+    if any(store.done(ref) is None for ref in refs.values()):
+        return None
+    wanted = set(entry["items"])
+    answers: dict[str, list[Row]] = {item: [] for item in entry["items"]}
+    for row in store.rows(refs["rollouts"]):
+        if row["item"] in wanted:
+            answers[row["item"]].append({"sample": row["sample"], "text": row["text"], "tokens": len(row["token_ids"])})
+    likelihood = {
+        (row["item"], row["sample"]): mean_log_likelihood(row["log_probs"]) for row in store.rows(refs["log_probs"])
+    }
+    selected = selection(store.rows(refs["choices"]))
+    everywhere = [(item, answer["sample"]) for item, group in answers.items() for answer in group]
+    candidates: dict[str, dict[tuple[str, int], float | None]] = {}
+    for alpha in entry["alphas"]:
+        name = {0.0: "likelihood", 1.0: "selection"}.get(alpha, f"mix {alpha:g}")
+        candidates[name] = {at: calibrated(likelihood.get(at), selected.get(at), alpha) for at in everywhere}
+    if "verdicts" in refs:
+        candidates[f"judge {entry['judge']}"] = _judge_scores(store.rows(refs["verdicts"]), answers)
+    truth: dict[tuple[str, int], float] = {}
+    if "truth" in refs:
+        rows = store.rows(refs["truth"])
+        truth = {(r["item"], r["sample"]): r["value"] for r in rows if r["item"] in wanted and r["value"] is not None}
+    return trust(answers, truth, candidates, entry["alphas"])
+
+
+def _judge_scores(rows: list[Row], answers: Mapping[str, list[Row]]) -> dict[tuple[str, int], float | None]:
+    """Mean preference of every rollout over its pairs, both orders; samples with the same text share it."""
+    sums: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        if row["preference"] is not None:
+            sums.setdefault((row["item"], int(row["b"])), []).append(row["preference"])
+            sums.setdefault((row["item"], int(row["a"])), []).append(1.0 - row["preference"])
+    found: dict[tuple[str, int], float | None] = {}
+    for item, group in answers.items():
+        first: dict[str, int] = {}
+        for answer in sorted(group, key=lambda answer: int(answer["sample"])):
+            sample = first.setdefault(answer["text"], answer["sample"])
+            values = sums.get((item, sample))
+            found[item, answer["sample"]] = sum(values) / len(values) if values else None
+    return found

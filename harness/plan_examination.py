@@ -1,0 +1,231 @@
+"""Judges, probes and the trust in the signal, as cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.cell_book import ENGINE, PLAYGROUND, CellBook, engine_version
+from harness.cells import Examined, Judged, ModelUse, Probed
+from harness.experiment import Judge, ProbeUse
+from harness.plan_signals import choices, log_probs, rollouts, truth_cell
+from harness.records import Sampling, UsageError
+from harness.results import Subject
+from harness.sources import LoadedSuite
+from harness.store import CellRef
+
+Models = Mapping[str, ModelUse]
+ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def judged(
+    book: CellBook,
+    subjects: Sequence[Subject],
+    examined: Sequence[Examined],
+    models: Models,
+    suites: Mapping[str, LoadedSuite],
+) -> list[Judged]:
+    """Every subject against every opponent of every judge, on the judge's suites."""
+    answers = {(e.subject.label, e.suite): e.generations for e in examined}
+    found = []
+    for name, judge in book.experiment.judges.items():
+        model, file, wording = judge_model(book, name, judge, models)
+        for suite in judge.on:
+            for index, opponent in enumerate(judge.opponents):
+                for subject in subjects:
+                    rival = _label_of(opponent, subject, subjects)
+                    if rival == subject.label:
+                        continue
+                    pair = (answers[rival, suite], answers[subject.label, suite])
+                    ref = _verdicts(book, judge, model, file, wording, subject.label, pair, suites[suite])
+                    title = f"judges/{name}" + (f"/{suite}" if len(judge.on) > 1 else "")
+                    title += f":{opponent}" if index else ""
+                    related = _related(model, subject, models)
+                    found.append(Judged(subject.label, title, name, suite, rival, ref, related))
+    return found
+
+
+def _label_of(name: str, subject: Subject, subjects: Sequence[Subject]) -> str:
+    """The opponent's label: of the same seed where it has several."""
+    labels = {s.seed: s.label for s in subjects if s.student == name}
+    return labels.get(subject.seed) or next(iter(labels.values()))
+
+
+def judge_model(book: CellBook, name: str, judge: Judge, models: Models) -> tuple[ModelUse, Path, str]:
+    """The model that judges, the protocol's file, and the wording of its question."""
+    file = registry.find("judge", judge.protocol, book.near)
+    literals = registry.literals(file)
+    if literals.get("KIND") != "pair":
+        raise UsageError(f"judges.{name}: the protocol {judge.protocol!r} compares no pairs")
+    if judge.endpoint is not None:
+        raise UsageError(f"judges.{name}: a judge is a local model here: give `model` instead of `endpoint`")
+    model = models.get(judge.model)
+    if model is None:
+        settings = getattr(book.experiment.models, judge.model)
+        model = book.outside(judge.model, settings)
+    wording = judge.prompt or (PLAYGROUND if model.language == PLAYGROUND else "english")
+    if wording not in (PLAYGROUND, "english"):
+        path = book.near / wording
+        if not path.is_file():
+            raise UsageError(f"judges.{name}.prompt {wording!r} is neither english, playground nor a file")
+        wording = path.read_text(encoding="utf-8")
+    return model, file, wording
+
+
+def _verdicts(
+    book: CellBook,
+    judge: Judge,
+    model: ModelUse,
+    file: Path,
+    wording: str,
+    label: str,
+    pair: tuple[CellRef, CellRef],
+    suite: LoadedSuite,
+) -> CellRef:
+    items = suite.items[: judge.limit]
+    orders = ("ab", "ba") if judge.orders == "both" else ("ab",)
+    a, b = (book.cells[ref] for ref in pair)
+    return book.add(
+        "verdicts",
+        {
+            **model.keyed(),
+            "protocol": file.stem,
+            "code": [registry.code_hash(file), engine_version()],
+            "wording": wording,
+            "orders": list(orders),
+            "a": pair[0].key,
+            "b": pair[1].key,
+            "engine": ENGINE,
+        },
+        label=f"{label} against {a.subject}",
+        subject=label,
+        items=tuple(item.id for item in items),
+        rows=len(items) * len(orders),
+        needs=(*pair, *((model.train,) if model.train else ())),
+        work={"a": pair[0], "b": pair[1], "names": (a.subject, b.subject), "items": items, "orders": orders}
+        | {"protocol": file, "wording": wording},
+        model=model,
+    )
+
+
+def _related(model: ModelUse, subject: Subject, models: Models) -> str | None:
+    """A sentence where the judge shares weights or family with the teacher or with what it judges, else None."""
+    sharing = []
+    others = {"the teacher": models.get("teacher"), subject.label: models.get(subject.label)}
+    for name, other in others.items():
+        if other is None:
+            continue
+        if other.identity == model.identity:
+            sharing.append(f"has the weights of {name}")
+        elif other.family == model.family and other.family:
+            sharing.append(f"is of the family of {name}")
+    return f"The judge {' and '.join(dict.fromkeys(sharing))}: it may favour its own." if sharing else None
+
+
+def probed(
+    book: CellBook,
+    subjects: Sequence[Subject],
+    examined: Sequence[Examined],
+    models: Models,
+    suites: Mapping[str, LoadedSuite],
+) -> list[Probed]:
+    """Every subject under every probe."""
+    cells = {(e.subject.label, e.suite): e for e in examined}
+    found = []
+    for name, use in book.experiment.probes.items():
+        settings = use or ProbeUse()
+        suite = settings.on or next(iter(suites), None)
+        if suite is None:
+            raise UsageError(f"probes.{name} needs a suite to be on")
+        file = registry.find("probe", name, book.near)
+        for subject in subjects:
+            ref = None
+            if registry.literals(file).get("ASKS", True):
+                ref = _probe_cell(
+                    book, name, file, settings, models[subject.label], cells[subject.label, suite], suites[suite]
+                )
+            found.append(Probed(subject.label, name, suite, settings.limit, ref))
+    return found
+
+
+def _probe_cell(
+    book: CellBook, name: str, file: Path, use: ProbeUse, model: ModelUse, examined: Examined, suite: LoadedSuite
+) -> CellRef:
+    items = suite.items[: use.limit]
+    sampling = Sampling(max_new_tokens=suite.suite.sampling.max_new_tokens, stop=suite.suite.sampling.stop)
+    return book.add(
+        "probes",
+        {
+            **model.keyed(),
+            "probe": file.stem,
+            "code": [registry.code_hash(file), suite.code, engine_version()],
+            "generations": examined.generations.key,
+            "scores": examined.scores.key,
+            "seed": book.experiment.seed,
+            "engine": ENGINE,
+        },
+        label=f"{examined.subject.label} under {name}",
+        subject=examined.subject.label,
+        items=tuple(item.id for item in items),
+        rows=0,
+        needs=(examined.generations, examined.scores, *((model.train,) if model.train else ())),
+        work={
+            "probe": file,
+            "suite": suite,
+            "items": items,
+            "generations": examined.generations,
+            "scores": examined.scores,
+            "sampling": sampling,
+            "seed": book.experiment.seed,
+        },
+        model=model,
+    )
+
+
+def signal(book: CellBook, models: Models) -> dict[str, Any] | None:
+    """The cells that tell how far each candidate signal agrees with truth, on the first prompts, if there are any."""
+    experiment = book.experiment
+    students = [s for s in experiment.students.values() if s.objective is not None]
+    samples = any(cell.ref.kind == "rollouts" for cell in book.cells.values())
+    if not experiment.signal_prompts or not students or not samples or "teacher" not in models:
+        return None
+    data = book.data()
+    source = rollouts(book, models["base"], data)
+    few = data.first(experiment.signal_prompts)
+    found: dict[str, Any] = {
+        "rollouts": source.key,
+        "items": [example.item.id for example in few.examples],
+        "alphas": list(ALPHAS),
+        "log_probs": log_probs(book, models["teacher"], source, few).key,
+        "choices": choices(book, models["teacher"], source, experiment.rewards, few).key,
+        "truth": None,
+        "verdicts": None,
+    }
+    if experiment.data.train is not None and experiment.data.train.suite is not None:
+        found["truth"] = truth_cell(book, source, few).key
+    if experiment.judges:
+        name, judge = next(iter(experiment.judges.items()))
+        model, file, wording = judge_model(book, name, judge, models)
+        found["judge"] = name
+        found["verdicts"] = book.add(
+            "verdicts",
+            {
+                **model.keyed(),
+                "protocol": file.stem,
+                "code": [registry.code_hash(file), engine_version()],
+                "wording": wording,
+                "orders": ["ab", "ba"],
+                "among": source.key,
+                "engine": ENGINE,
+            },
+            label=f"{name} on rollouts",
+            items=tuple(found["items"]),
+            rows=0,
+            needs=(source, *((model.train,) if model.train else ())),
+            work={"among": source, "items": tuple(e.item for e in few.examples), "orders": ("ab", "ba")}
+            | {"protocol": file, "wording": wording},
+            model=model,
+        ).key
+    return found

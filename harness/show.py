@@ -1,0 +1,113 @@
+"""`proctor show RUN SUITE ITEM`: one item with every student's answer, scores and verdicts side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.experiment import Experiment
+from harness.records import Item, ProctorError, Row, UsageError
+from harness.run import find_run, read_manifest
+from harness.sources import load_suite
+from harness.store import CellRef, Store
+
+
+def show(name: str, suite: str, item: str, root: Path) -> dict[str, Any]:
+    """What the run has on one item: {"suite", "item", "prompt", "reference", "answers": [...], "verdicts": [...]}.
+
+    UsageError where the run has no such suite or item. The prompt is None where the suite's data is not at hand.
+    """
+    folder = find_run(name, root)
+    manifest, store = read_manifest(folder), Store(folder.parent)
+    if suite not in manifest["suites"]:
+        raise UsageError(f"the run {folder.name} has no suite {suite!r}; it has {', '.join(manifest['suites'])}")
+    facts = manifest["suites"][suite]
+    if item not in facts["items"]:
+        raise UsageError(
+            f"{suite} has no item {item!r} in this run; its items are like {', '.join(facts['items'][:3])}"
+        )
+    asked = _item(folder, suite, item)
+    answers = [
+        {"subject": examined["subject"], **answer}
+        for examined in manifest["examined"]
+        if examined["suite"] == suite
+        for answer in _answers(store, examined, item)
+    ]
+    return {
+        "suite": suite,
+        "item": item,
+        "prompt": "\n".join(message.content for message in asked.messages) if asked is not None else None,
+        "reference": asked.target if asked is not None else None,
+        "answers": answers,
+        "verdicts": [
+            {"judge": entry["name"], **{key: row[key] for key in ("a", "b", "order", "preference", "reply", "reason")}}
+            for entry in manifest.get("judged", ())
+            if entry["suite"] == suite
+            for row in store.rows(CellRef("verdicts", entry["verdicts"]))
+            if row["item"] == item
+        ],
+        "probes": [
+            {"subject": entry["subject"], "probe": entry["probe"], "arm": row["item"].rpartition("/")[2]}
+            | {"text": row["text"], "score": row["score"]}
+            for entry in manifest.get("probed", ())
+            if entry["suite"] == suite and entry["rows"] is not None
+            for row in store.rows(CellRef("probes", entry["rows"]))
+            if row["question"] == item
+        ],
+    }
+
+
+def _item(folder: Path, suite: str, item: str) -> Item | None:
+    experiment = Experiment.model_validate(yaml.safe_load((folder / "experiment.yaml").read_text(encoding="utf-8")))
+    try:
+        loaded = load_suite(suite, experiment.suites[suite], Path.cwd())
+    except ProctorError:
+        return None
+    return next((found for found in loaded.suite.items if found.id == item), None)
+
+
+def _answers(store: Store, examined: Row, item: str) -> list[dict[str, Any]]:
+    scores: dict[int, dict[str, float | None]] = {}
+    for row in store.rows(CellRef("scores", examined["scores"])):
+        if row["item"] == item:
+            scores.setdefault(row["sample"], {})[row["metric"]] = row["value"]
+    return [
+        {"sample": row["sample"], "text": row["text"], "finish_reason": row["finish_reason"]}
+        | {"scores": scores.get(row["sample"], {})}
+        for row in store.rows(CellRef("generations", examined["generations"]))
+        if row["item"] == item
+    ]
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The same for a person."""
+    reference = found["reference"]
+    lines = [f"{found['suite']} {found['item']}", "", "prompt"]
+    lines += _indented(found["prompt"] if found["prompt"] is not None else "(the suite's data is not at hand)")
+    if reference is not None:
+        lines += ["", "reference", *_indented(reference if isinstance(reference, str) else " | ".join(reference))]
+    for answer in found["answers"]:
+        scores = ", ".join(f"{name} {'unscored' if v is None else f'{v:g}'}" for name, v in answer["scores"].items())
+        sample = f" sample {answer['sample']}" if answer["sample"] else ""
+        cut = ", cut at the limit" if answer["finish_reason"] == "length" else ""
+        lines += ["", f"{answer['subject']}{sample} ({scores}{cut})", *_indented(answer["text"])]
+    for row in found["probes"]:
+        score = "unscored" if row["score"] is None else f"{row['score']:g}"
+        lines += ["", f"{row['subject']} under {row['probe']}, {row['arm']} (score {score})", *_indented(row["text"])]
+    if found["verdicts"]:
+        lines += ["", "verdicts (preference for the second named)"]
+        for row in found["verdicts"]:
+            value = f"{row['preference']:.3f}" if row["preference"] is not None else f"unscored: {row['reason']}"
+            lines.append(f"  {row['judge']}: {row['a']} against {row['b']}, order {row['order']}: {value}")
+    return _printable("\n".join(lines))
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in (text.splitlines() or [""])]
+
+
+def _printable(text: str) -> str:
+    """Without control characters: an answer must not drive the terminal."""
+    return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
