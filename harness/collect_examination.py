@@ -112,12 +112,14 @@ def _asked(entry: Mapping[str, Any], manifest: Manifest, store: Store) -> list[R
         raise ProctorError(f"the probe {entry['probe']} has no answers of {entry['subject']} on {entry['suite']}")
     first = _texts(manifest, store, entry["subject"], entry["suite"])
     primary = manifest["suites"][entry["suite"]]["primary"]
+    metrics = manifest["suites"][entry["suite"]]["metrics"]
+    readable = next((name for name in ("parsed", "format") if name in metrics), None)
     scores: dict[str, float | None] = {}
     parsed: dict[str, bool] = {}
     for row in store.rows(CellRef("scores", examined["scores"])):
         if row["sample"] == 0 and row["metric"] == primary:
             scores[row["item"]] = row["value"]
-        elif row["sample"] == 0 and row["metric"] == "format":
+        elif row["sample"] == 0 and row["metric"] == readable:
             parsed[row["item"]] = bool(row["value"])
     items = set(manifest["suites"][entry["suite"]]["items"][: entry["limit"]])
     rows = store.rows(CellRef("probes", entry["rows"]))

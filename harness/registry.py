@@ -24,7 +24,7 @@ FOLDERS = {
     "section": "reports.sections",
 }
 # Packages whose code decides numbers: what a plugin imports from them enters its hash.
-HASHED_PACKAGES = ("harness.metrics", "harness.training", "harness.playground")
+HASHED_PACKAGES = ("harness.metrics", "harness.training", "harness.playground", "harness.prompting", "harness.probing")
 
 
 @functools.cache

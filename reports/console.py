@@ -38,7 +38,8 @@ def console(results: RunResults) -> str:
     for kind in ("judges", "probes"):
         found = [column for column in others if column[0].split("/")[0] == kind and column in _shown(others)]
         names = [f"{suite.partition('/')[2]} {metric}" for suite, metric in found]
-        parts += _brief(results, f"{kind} [95%]", found, names, with_interval=True)
+        title = "judges, % [95%]" if kind == "judges" else "probes [95%], rates in percent or points"
+        parts += _brief(results, title, found, names, with_interval=True)
     gates = []
     for gate in results.gates:
         text = f"{gate.outcome:<13}{line(gate_title(gate))}: {line(gate.reason)}" + " (warning)" * (

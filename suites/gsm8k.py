@@ -46,6 +46,7 @@ def suite(path: str | None = None, split: str = "test", shots: int = 0, data: st
             "flexible": _against_target(numbers.flexible),
             "numeric": _against_target(numbers.numeric),
             "format": has_format,
+            "parsed": has_number,
         },
         primary="numeric",
         sampling=Sampling(temperature=0.0, max_new_tokens=512),
@@ -56,6 +57,11 @@ def suite(path: str | None = None, split: str = "test", shots: int = 0, data: st
 def has_format(output: str, item: Item) -> float:
     """1 if the output has a `#### N` that can be read, right or wrong."""
     return numbers.has_format(output)
+
+
+def has_number(output: str, item: Item) -> float:
+    """1 if `numeric` could read a number in the output, right or wrong."""
+    return float(numbers.numeric_extract(output) is not None)
 
 
 def _against_target(score: Callable[[str, str], float]) -> MetricFunction:

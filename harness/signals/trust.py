@@ -35,11 +35,10 @@ def trust(
 
     `answers`: per prompt its rollouts {sample, text, tokens} (token ids, or their number); `truth`: 1 right, 0 wrong,
     empty if unknown; `candidates`: a reward per rollout, None where it has none. `alphas` mix the candidates
-    `likelihood` and `selection`, both on a log scale, as PAD's eq. 9 does: (1 - alpha) likelihood + alpha selection. Shares are in [0, 1] as
-    {value, low, high, n} with 95% intervals: `n` counts pairs for `pair_accuracy` (clustered by prompt) and prompts
-    elsewhere. `pair_accuracy` and `top_accuracy` split ties; the implied pairs are those of `best_against_worst`.
-    `style` has per feature the AUC over all pairs (ties half), the share of preferences for more of it among the
-    `n_differing` ones with its interval, and `flagged`: outside [.4, .6] with p < .05 (sign test, Holm over features).
+    `likelihood` and `selection`, both on a log scale, as PAD's eq. 9 does: (1 - alpha) likelihood + alpha selection.
+    Shares are in [0, 1] as {value, low, high, n} with 95% intervals: `n` counts pairs for `pair_accuracy` (clustered by
+    prompt) and prompts elsewhere. `pair_accuracy` and `top_accuracy` split ties; the implied pairs are those of
+    `best_against_worst`. `style`: see `style_preferences`; `lead`: the candidate that orders best against the next.
     """
     known = {where: float(value > 0.5) for where, value in truth.items()}
     lengths: dict[Where, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from harness import registry
@@ -10,7 +11,11 @@ from harness.probing import ProbeContext
 from harness.records import Item, Prompt, Unscored
 from harness.stages.generate import SYNC_ROWS, as_row, generation_key, load
 
-FORMAT = "format"
+
+def parsed_metric(metrics: Iterable[str]) -> str | None:
+    """The suite's metric that says whether an answer could be read: `parsed`, else `format`, else None."""
+    names = set(metrics)
+    return next((name for name in ("parsed", "format") if name in names), None)
 
 
 def context_of(cell: Cell, context: Any) -> ProbeContext:
@@ -24,7 +29,8 @@ def context_of(cell: Cell, context: Any) -> ProbeContext:
     }
     rows = [row for row in context.store.rows(cell.work["scores"]) if row["item"] in wanted and row["sample"] == 0]
     scores = {row["item"]: row["value"] for row in rows if row["metric"] == suite.primary and row["value"] is not None}
-    parsed = {row["item"]: bool(row["value"]) for row in rows if row["metric"] == FORMAT}
+    readable = parsed_metric(suite.metrics)
+    parsed = {row["item"]: bool(row["value"]) for row in rows if row["metric"] == readable}
     return ProbeContext(
         items=tuple(item for item in cell.work["items"] if item.id in scores),
         answers=answers,
@@ -39,6 +45,7 @@ def fill(cell: Cell, context: Any) -> None:
     """Rows: those of an answer, with `question`, `score` (the suite's primary metric) and `parsed`."""
     probe = registry.load(cell.work["probe"])
     suite = cell.work["suite"].suite
+    readable = parsed_metric(suite.metrics)
     with context.store.writer(cell.ref, cell.spec, on_wait=context.progress.say) as writer:
         asked: list[Item] = probe.items(context_of(cell, context))
         questions = {item.id: item for item in cell.work["items"]}
@@ -51,7 +58,7 @@ def fill(cell: Cell, context: Any) -> None:
         for count, answer in enumerate(answers, start=1):
             question = questions[clusters[answer.item]]
             value = suite.metrics[suite.primary](answer.text, question)
-            parsed = suite.metrics[FORMAT](answer.text, question) if FORMAT in suite.metrics else 1.0
+            parsed = suite.metrics[readable](answer.text, question) if readable else 1.0
             row = as_row(cell.ref.key, answer)
             row |= {"question": question.id, "score": None if isinstance(value, Unscored) else float(value)}
             writer.append({**row, "parsed": bool(parsed)})

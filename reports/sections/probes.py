@@ -27,7 +27,7 @@ MEANING = {
     "harm": "Of the answers that were right, how many are wrong after the push-back.",
     "harm_neutral": "Of the answers that were right, how many are wrong after a neutral request to answer again.",
     "net_harm": "Harm less what a neutral request does: what giving in costs. Above zero the model caves in.",
-    "retraction": "How often the model takes its answer back without giving another.",
+    "retraction": "Of the answers that were right, how many are taken back without giving another.",
     "repair": "Of the answers that were wrong, how many are right after the push-back.",
     "repair_neutral": "Of the answers that were wrong, how many are right after a neutral request to answer again.",
     "net_repair": "Repair less what a neutral request does: what the push-back itself puts right.",
@@ -36,11 +36,11 @@ MEANING = {
     "words": "Mean number of words per answer.",
     "words_vs_base": "Words more or fewer than the base's answer to the same prompt.",
     "words_vs_teacher": "Words more or fewer than the teacher's answer to the same prompt.",
-    "log_ratio_vs_base": "Mean logarithm of the length over the base's: 0.69 is twice as long, −0.69 half as long.",
-    "longer_than_base": "How often the answer is longer than the base's; half would be no change.",
-    "distinct_2": "Distinct pairs of neighbouring words among all: low means that a model repeats itself.",
-    "chosen_minus_rejected": "By how many words the chosen answers of the training pairs are longer than the rejected.",
-    "drift_of_gap": "How much of that gap the student has made its own: its change in words per word of the gap.",
+    "log_ratio_vs_base": "Mean logarithm of the words over the base's: 0.69 is twice as long, −0.69 half as long.",
+    "longer_than_base": "How often the answer is longer than the base's, ties counting half; half is no change.",
+    "distinct_2": "Of an answer's pairs of neighbouring words, the share that are distinct: low is repetition.",
+    "chosen_minus_rejected": "Words that the chosen side of the training pairs has more: what these reward.",
+    "drift_of_gap": "The change in words over the gap that the pairs reward: 1 is all of it.",
 }
 
 
@@ -57,6 +57,9 @@ def build(results: RunResults) -> list[Block]:
         blocks += [plot for metric in found if (plot := measure_plot(results, suite, metric, MEANING.get(metric, "")))]
         tables = metric_tables(results, f"{suite}-values", name.replace("_", " "), [(suite, m) for m in found])
         blocks.append(Details(f"Values and differences from {results.baseline}", tuple(tables)))
+    if blocks:
+        text = "Habits that truth does not show. Ring: base, diamond: teacher, disc: student; 95% intervals."
+        blocks.insert(0, Prose(text))
     return blocks
 
 

@@ -47,7 +47,7 @@ def test_items_are_numbered_by_their_position_and_keep_the_full_answer(test_file
     assert [item.target for item in suite.items] == [row["answer"] for row in ROWS]
     assert suite.version == gsm8k.VERSION
     assert suite.primary == "numeric"
-    assert list(suite.metrics) == ["official", "strict", "flexible", "numeric", "format"]
+    assert list(suite.metrics) == ["official", "strict", "flexible", "numeric", "format", "parsed"]
     assert (suite.sampling.temperature, suite.sampling.max_new_tokens, suite.license) == (0.0, 512, "MIT")
 
 
@@ -60,7 +60,7 @@ def test_the_question_comes_first_in_the_message_and_can_be_told_from_the_instru
 def test_metrics_score_an_answer_against_the_items_target(test_file: Path) -> None:
     suite = gsm8k.suite(path=str(test_file))
     scores = {name: metric("It is $1,200.", suite.items[1]) for name, metric in suite.metrics.items()}
-    assert scores == {"official": 0.0, "strict": 0.0, "flexible": 1.0, "numeric": 1.0, "format": 0.0}
+    assert scores == {"official": 0.0, "strict": 0.0, "flexible": 1.0, "numeric": 1.0, "format": 0.0, "parsed": 1.0}
 
 
 def test_a_gzipped_file_and_its_folder_give_the_same_items(tmp_path: Path, test_file: Path) -> None:

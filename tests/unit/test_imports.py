@@ -20,6 +20,8 @@ PURE = (
     "harness.data",
     "harness.playground",
     "harness.prompting",
+    "harness.probing",
+    "harness.stats",
 )
 
 
@@ -70,7 +72,7 @@ def test_records_and_stats_import_no_sibling() -> None:
         ("judges", PURE),
         ("harness.objectives", ("harness.records", "harness.metrics", "harness.training.plackett_luce")),
         ("harness.models", ("harness.records", "harness.training.batching", "harness.training.logprobs")),
-        ("harness.metrics", ("harness.metrics",)),
+        ("harness.metrics", ("harness.metrics", "harness.stats")),
         ("harness.training", ("harness.records", "harness.training")),
         ("harness.playground", ("harness.records", "harness.playground")),
         (

@@ -7,10 +7,12 @@ import pytest
 
 import reports.sections
 from harness.records import GateResult, Measure
-from reports import page
+from harness.signals.trust import trust
+from reports import lookup, page, tables
 from reports.blocks import Callout, Plot, Prose, Table
-from reports.sections import comparison, cost, ground_truth, training, verdict
-from tests.unit.report_fixture import blocks_of, results, rows_by_model, table, wide
+from reports.sections import comparison, cost, ground_truth, judges, probes, signal, training, verdict
+from tests.unit import report_fixture
+from tests.unit.report_fixture import blocks_of, judged, results, rows_by_model, table, wide
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -130,3 +132,118 @@ def test_a_new_file_in_the_folder_is_a_new_section(tmp_path, monkeypatch):
     (tmp_path / "weather_for_test.py").write_text(code)
     monkeypatch.setattr(reports.sections, "__path__", [*reports.sections.__path__, str(tmp_path)])
     assert [section.title for section in page.build(results())][:3] == ["Verdict", "Weather", "Comparison"]
+
+
+def test_the_signal_section_shows_each_candidate_with_its_interval_and_flags_length():
+    run = judged()
+    blocks = signal.build(run)
+    callouts = [block for block in blocks if isinstance(block, Callout)]
+    assert callouts[0].text.startswith("mix 0.5 orders right and wrong answers best")
+    right = rows_by_model(table(run, "signal-right"))
+    assert right["mix 0.5"][0].text == "86.0" and right["mix 0.5"][0].sub[0].startswith("[83.6, 88.1], n 900")
+    lengths = rows_by_model(table(run, "signal-length"))
+    assert (lengths["judge local"][1].text, lengths["selection"][1].text) == ("78.0 !", "49.0")
+    style = rows_by_model(table(run, "signal-style"))
+    assert style["judge local"][1].text == "78.0 !" and "!" not in style["judge local"][3].text
+    plots = {plot.name: plot for plot in blocks if isinstance(plot, Plot)}
+    assert [row[0] for row in plots["signal-headroom"].records][::5] == ["one at random", "any of them"]
+    assert len(plots["signal-alpha"].records) == 2 * 5
+    assert len(list(ElementTree.fromstring(plots["signal-alpha"].svg).iter(f"{SVG}polyline"))) == 2
+
+
+def test_without_truth_the_signal_section_shows_length_alone_and_says_why():
+    run = judged(signal=report_fixture.signal(truth=False))
+    blocks = signal.build(run)
+    assert [found.name for found in blocks_of(blocks, Table)] == ["signal-length", "signal-style"]
+    assert not blocks_of(blocks, Plot)
+    assert "cannot be separated" in " ".join(block.text for block in blocks if isinstance(block, Prose))
+    assert signal.build(results()) == []
+
+
+def test_the_signal_section_reads_what_trust_writes():
+    answers = {
+        str(i): [{"sample": s, "text": f"{i} {s} " * (s + 1), "tokens": s + 1} for s in range(4)] for i in range(30)
+    }
+    truth = {(item, s): float((int(item) + s) % 2) for item in answers for s in range(4)}
+    rewards = {where: value + 0.1 * where[1] for where, value in truth.items()}
+    found = trust(answers, truth, {"likelihood": rewards, "selection": truth}, (0.0, 1.0))
+    fixture = report_fixture.signal()
+    assert found.keys() == fixture.keys()
+    assert found["candidates"]["likelihood"].keys() == fixture["candidates"]["likelihood"].keys()
+    assert found["candidates"]["likelihood"]["style"].keys() == fixture["candidates"]["likelihood"]["style"].keys()
+    run = judged(signal=found)
+    assert rows_by_model(table(run, "signal-right"))["selection"][0].text == "100.0"
+    assert html_of(run) and html_of(judged(signal=trust(answers, {}, {"likelihood": rewards})))
+    assert html_of(judged(signal=trust({}, {}, {"likelihood": {}})))
+
+
+def test_judges_show_raw_and_length_controlled_rates_with_what_they_rest_on():
+    run = judged()
+    rows = rows_by_model(table(run, "judge-judges-local"))
+    assert [cell.text for cell in rows["dpo"]] == ["60.0", "52.0", "[62.0, 65.0]", "81.0, 15.0"]
+    assert rows["dpo"][3].sub == ("n 88 of 200",)
+    heads = {row[0].text: row[0].sub for row in table(run, "judge-judges-local").rows}
+    assert heads == {"sft": (), "dpo": ("The judge and the teacher share weights.",), "pad": ()}
+    assert blocks_of(judges.build(run), Callout)[0].items == ("The judge and the teacher share weights.",)
+
+
+def test_win_rate_by_length_is_drawn_per_student_and_says_what_it_conditions_on():
+    plots = {plot.name: plot for plot in judges.build(judged()) if isinstance(plot, Plot)}
+    own = plots["length-own-judges/local-dpo"]
+    assert "conditions on what training changed" in own.caption and "different prompts" in own.caption
+    assert [row[1:3] for row in own.records] == [(None, 90), (90, 131), (131, 170), (170, None)]
+    fixed = plots["length-fixed-judges/local"]
+    assert {row[0] for row in fixed.records} == {"sft", "dpo", "pad"} and len(fixed.records) == 12
+    assert "the same prompts in a bin for every student" in fixed.caption
+
+
+def test_a_judge_that_says_little_is_shown_with_what_there_is():
+    run = results(measures={("dpo", "judges/local", "win_rate"): Measure("win_rate", 0.6, 0.5, 0.7, 100)})
+    assert rows_by_model(table(run, "judge-judges-local"))["dpo"][1].text == "n/a"
+    details = {("dpo", "judges/x"): {"by_own_length": None, "overlap": None, "penalty_range": [None, None]}}
+    assert html_of(results(judged=details))
+    assert judges.build(results()) == [] and probes.build(results()) == []
+
+
+def test_probes_print_differences_of_rates_as_points_and_words_as_words():
+    run = judged()
+    plots = {plot.title: plot for plot in probes.build(run) if isinstance(plot, Plot)}
+    assert {"harm, %", "net harm, points", "discrimination, points", "words", "words vs base"} <= plots.keys()
+    assert "+15.0 [+11.0, +19.0]" in plots["net harm, points"].svg
+    assert "21.40 [17.11, 25.69]" in plots["words"].svg and "+3.20 [+2.55, +3.85]" in plots["words vs base"].svg
+    assert all("zero" in plots[name].svg for name in ("net harm, points", "words vs base"))
+    assert lookup.unit(run, "probes/length", "distinct_2") == "plain"
+    assert lookup.unit(run, "probes/are_you_sure", "accuracy_change") == "percent"
+
+
+def test_a_small_difference_in_words_is_not_taken_for_a_rate():
+    measures = {("dpo", "probes/length", "words_vs_base"): Measure("words_vs_base", 0.4, 0.1, 0.7, 50)}
+    assert lookup.unit(results(measures=measures), "probes/length", "words_vs_base") == "plain"
+
+
+def test_judges_and_probes_stand_in_their_own_sections_and_nowhere_else():
+    run = judged()
+    for section in (comparison.build(run), ground_truth.build(run)):
+        names = [block.name for block in (*blocks_of(section, Table), *blocks_of(section, Plot))]
+        assert names and not [name for name in names if "judges" in name or "probes" in name]
+    run = judged(primary=("judges/local/win_rate",))
+    assert rows_by_model(table(run, "comparison-primary"))["dpo"][0].text == "60.0"
+
+
+def test_the_terminal_shows_primary_metrics_in_full_and_the_rest_in_brief():
+    text = tables.console(judged(primary=("playground/exact_match",), gates=()))
+    assert max(map(len, text.splitlines())) <= 80 and len(text.splitlines()) <= 42
+    heads = [part.splitlines()[0] for part in text.split("\n\n")]
+    assert heads[:2] == ["playground/exact_match, %", "playground, further metrics, %"]
+    assert heads[2].startswith("gsm8k, further") and heads[3].startswith("judges") and heads[4].startswith("probes")
+    pad = [line.split() for line in text.splitlines() if line.startswith("pad")]
+    assert pad[2] == ["pad", "41.0", "40.5", "49.5", "50.0", "84.0", "6.0"]
+    assert pad[3][:4] == ["pad", "68.0", "[62.0,", "74.0]"]
+    assert pad[4][1] == "+21.0" and pad[4][-3] == "+4.48"
+
+
+def test_a_table_too_wide_for_the_terminal_is_split():
+    measures = {("dpo", "s", f"a_metric_with_a_long_name_{i}"): Measure("m", 0.5, 0.4, 0.6, 9) for i in range(6)}
+    text = tables.console(results(measures=measures, comparisons=(), gates=()))
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(name in text for _, _, name in measures)

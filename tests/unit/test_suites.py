@@ -40,4 +40,3 @@ def test_a_suites_parameters_have_defaults(name: str) -> None:
     function = registry.load(registry.find("suite", name)).suite
     for parameter in inspect.signature(function).parameters.values():
         assert parameter.default is not inspect.Parameter.empty
-

@@ -1,0 +1,96 @@
+"""A searched learning rate is chosen on dev alone; `show` puts everything about one item side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.store import Store, iterate_cells
+from tests.unit.tiny import save_tiny
+
+EXPERIMENT = """\
+name: searched
+models:
+  base: {path: base}
+  teacher: {path: teacher}
+data:
+  train: {suite: playground, split: train, limit: 16}
+  dev: {suite: playground, split: dev, limit: 10}
+rollouts: {n: 3, temperature: 1.0, max_new_tokens: 10}
+rewards: {kind: mix, alpha: 0.5}
+students:
+  sft: {objective: sft, training: {lr: {search: [1e-3, 5e-2]}, batch: 8}}
+  pad: {objective: pad, from: sft, training: {lr: 3e-2, batch: 8}}
+suites:
+  playground: {limit: 8, max_new_tokens: 10}
+signal_prompts: 6
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("searched")
+    save_tiny(folder / "base", seed=0)
+    save_tiny(folder / "teacher", seed=1)
+    (folder / "searched.yaml").write_text(EXPERIMENT)
+    assert cli.main(["run", str(folder / "searched.yaml"), "--runs", str(folder / "runs")]) == 0
+    return folder
+
+
+def manifest(folder: Path) -> dict[str, object]:
+    return json.loads(next((folder / "runs").glob("searched-*/manifest.json")).read_text())  # type: ignore[no-any-return]
+
+
+def test_the_best_rate_on_dev_is_the_one_that_is_examined(finished: Path) -> None:
+    found = manifest(finished)
+    scores = found["searches"]["sft"]  # type: ignore[index]
+    assert set(scores) == {"0.001", "0.05"} and all(score is not None for score in scores.values())
+    best = min((rate for rate in scores if scores[rate] == max(scores.values())), key=float)
+    store = Store(finished / "runs")
+    (ref,) = [r for r in iterate_cells(finished / "runs") if r.key == found["trained"]["sft"]]  # type: ignore[index]
+    spec = json.loads((store.folder(ref) / "spec.json").read_text())
+    assert spec["training"]["lr"] == float(best)
+    trained = [r for r in iterate_cells(finished / "runs") if r.kind == "train"]
+    assert len(trained) == 3, "two rates of sft and one pad: the chosen rate is not trained twice"
+
+
+def test_no_test_item_was_looked_at_to_choose(finished: Path) -> None:
+    found = manifest(finished)
+    store = Store(finished / "runs")
+    dev = [
+        {row["item"].partition("-")[0] for row in store.rows(ref)}
+        for ref in iterate_cells(finished / "runs")
+        if ref.kind == "generations"
+    ]
+    assert all(len(splits) == 1 for splits in dev) and {"dev"} in dev and {"test"} in dev
+    assert found["signal"] is not None
+
+
+def test_mixed_rewards_have_both_parts(finished: Path) -> None:
+    store = Store(finished / "runs")
+    rows = [
+        row
+        for ref in iterate_cells(finished / "runs")
+        if ref.kind == "rewards"
+        for row in store.rows(ref)
+        if "selection" in row["parts"]
+    ]
+    assert rows
+    for row in rows:
+        assert set(row["parts"]) == {"mean_log_likelihood", "selection"} and row["value"] is not None
+
+
+def test_show_has_prompt_reference_and_every_answer(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = str(finished / "runs")
+    assert cli.main(["show", "searched", "playground", "test-00003", "--runs", runs, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["prompt"] and found["reference"]
+    assert [a["subject"] for a in found["answers"]] == ["base", "teacher", "sft", "pad"]
+    assert all(set(a["scores"]) >= {"exact_match"} for a in found["answers"])
+    assert cli.main(["show", "searched", "playground", "test-00003", "--runs", runs]) == 0
+    assert "reference" in capsys.readouterr().out
+    assert cli.main(["show", "searched", "playground", "test-09999", "--runs", runs]) == 2
+    assert "its items are like" in capsys.readouterr().err
