@@ -93,9 +93,7 @@ def assign_folds(n: int, clusters: Sequence[Hashable] | None = None, rule: str =
         return folds
     if rule == "legacy":
         raise ValueError("legacy folds are defined for rows without clusters only")
-    names = list(dict.fromkeys(clusters))
-    number = {name: i for i, name in enumerate(names)}
-    groups = np.array([number[name] for name in clusters])
+    groups = group_numbers(clusters)
     sizes = np.bincount(groups)
     filled = np.zeros(min(N_FOLDS, len(sizes)), dtype=np.int64)
     home = np.empty(len(sizes), dtype=np.int64)
@@ -103,6 +101,12 @@ def assign_folds(n: int, clusters: Sequence[Hashable] | None = None, rule: str =
         home[group] = int(filled.argmin())
         filled[home[group]] += sizes[group]
     return np.asarray(home[groups])
+
+
+def group_numbers(labels: Sequence[Hashable]) -> Integers:
+    """Number of each label's group, 0 for the first one seen."""
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(label, len(number)) for label in labels], dtype=np.int64)
 
 
 def _equal_keys_after_quicksort(n: int) -> Integers:

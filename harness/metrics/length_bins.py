@@ -6,13 +6,16 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.metrics.l1_logistic import Floats
+from harness.metrics.length_models import tanh_length
 from harness.stats import Estimate, mean
 
 Values = Sequence[float] | Floats
 
 MIN_ITEMS = 20
+MIN_VERDICTS = 5
 MIN_RARER_SHARE = 0.10
 MIN_RARER = 5
 
@@ -61,27 +64,27 @@ def checked(preferences: Values, *lengths: Values) -> tuple[Floats, ...]:
 def overlap(length_a: Values, length_b: Values) -> Overlap:
     """How far the lengths [n >= 1] of the two sides overlap."""
     a, b = np.asarray(length_a, dtype=np.float64), np.asarray(length_b, dtype=np.float64)
-    delta = a - b
-    spread = float(delta.std(ddof=1)) if len(delta) > 1 else 0.0
-    t = np.tanh(delta / spread if spread > 0 else delta)
+    t = tanh_length(a, b)
     square = float((t * t).mean())
     kept = 1 - float(t.mean()) ** 2 / square if square > 0 else 1.0
     longer, shorter = float((b > a).mean()), float((b < a).mean())
-    return Overlap(len(delta), longer, shorter, float((a == b).mean()), max(kept, 0.0) * len(delta))
+    return Overlap(len(a), longer, shorter, float((a == b).mean()), max(kept, 0.0) * len(a))
 
 
 def why_not_estimable(preferences: Values, shared: Overlap) -> str:
     """Why the minimal formula cannot tell length from quality here; empty if it can.
 
-    It needs 20 items, verdicts that differ, and 10% of the items (and 5 of them) on the rarer side of equal length,
-    equal lengths counting for both sides. Below that the estimate extrapolates the shape of the length effect: with
-    5% on the rarer side, a judge that goes by length alone reads 53 to 63% instead of 50% (docs/judging.md).
+    It needs 20 items, 5 verdicts for either side, and 10% of the items (and 5 of them) on the rarer side of equal
+    length, where equal lengths count for both sides. Below that the estimate extrapolates the shape of the length
+    effect: with 5% on the rarer side, a judge that goes by length alone reads 53 to 63% instead of 50%.
     """
     y = np.asarray(preferences, dtype=np.float64)
     if shared.n < MIN_ITEMS:
         return f"not estimable: {shared.n} scored items, and length control needs {MIN_ITEMS}"
-    if (y == y[0]).all() and y[0] in (0.0, 1.0):
-        return "not estimable: every verdict is the same"
+    wins, losses = float(y.sum()), float((1 - y).sum())
+    if min(wins, losses) < MIN_VERDICTS:
+        side = "for" if wins < losses else "against"
+        return f"not estimable: the verdicts {side} the student add up to {min(wins, losses):.3g} of {shared.n} items"
     rarer = min(shared.longer, shared.shorter) + shared.equal
     if rarer < MIN_RARER_SHARE or rarer * shared.n < MIN_RARER - 1e-9:
         word, share = ("longer", shared.longer) if shared.longer > shared.shorter else ("shorter", shared.shorter)
@@ -140,9 +143,7 @@ def length_only_accuracy(
     return _mean_of(hits, (y != 0.5) & (a != b), clusters)
 
 
-def _mean_of(
-    values: Floats, chosen: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], clusters: Sequence[Hashable] | None
-) -> Estimate:
+def _mean_of(values: Floats, chosen: NDArray[np.bool_], clusters: Sequence[Hashable] | None) -> Estimate:
     picked = values[chosen]
     labels = None if clusters is None else [c for c, kept in zip(clusters, chosen, strict=True) if kept]
     return mean(picked, labels, binary=bool(np.isin(picked, (0.0, 1.0)).all()))

@@ -64,10 +64,13 @@ class Part:
 
 PARTS = {
     "answers": Part(Stage("answers", _answers, steps=3000, seed=0), start=0),
-    "teacher": Part(Stage("teacher", _teaching, steps=2000, batch=48, lr=0.006, seed=2), start="answers"),
+    "teacher": Part(Stage("teacher", _teaching, steps=2500, batch=48, lr=0.01, seed=2), start="answers"),
     "base": Part(Stage("base", _habits, steps=1000, lr=0.01, seed=3), start="answers"),
     "judge_answers": Part(Stage("judge_answers", _answers, steps=1500, seed=1), start=1),
-    "judge": Part(Stage("judge", _judging, steps=1500, batch=48, lr=0.006, seed=4), start="judge_answers"),
+    "judge_reading": Part(
+        Stage("judge_reading", _judging, steps=1500, batch=48, lr=0.006, seed=4), start="judge_answers"
+    ),
+    "judge": Part(Stage("judge", _judging, steps=1500, batch=48, lr=0.006, seed=5), start="judge_reading"),
 }
 
 

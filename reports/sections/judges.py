@@ -9,6 +9,7 @@ from harness.results import RunResults, Subject
 from reports.blocks import Block, Callout, Cell, Column, Details, Heading, Plot, Prose, Table, Value
 from reports.lookup import metrics, unit
 from reports.plots import SERIES_SHAPES, Dot, forest
+from reports.sections.signal import share_cell
 from reports.tables import value_cell
 from reports.text import MISSING, count, finite, interval, listed, number
 
@@ -31,7 +32,8 @@ OWN = (
     "Bins by the student's own generated length. It conditions on what training changed: the bins hold different "
     "prompts for each student, and hard prompts make long answers. No cause can be read from it."
 )
-FIXED = "Bins by the length of {other}'s answer, fixed before training: the same prompts in a bin for every student."
+FIXED = "Bins by the length of {other}'s answer: the same prompts in a bin for every student, whatever its length."
+MOVED = "Bins by the length of {other}'s answer to the scored prompts: unscored ones moved the edges between students."
 
 
 def build(results: RunResults) -> list[Block]:
@@ -70,8 +72,8 @@ def _judge(results: RunResults, suite: str, rows: Sequence[Subject]) -> list[Blo
     blocks += [_rates(results, suite, rows), _table(results, suite, rows, details)]
     opponent = _names(details, "opponent") or "the opponent"
     blocks += [plot for s in rows if (plot := _by_own(suite, s.label, details[s.label])) is not None]
-    fixed = _by_fixed(suite, details, opponent)
-    blocks += [fixed] if fixed is not None else []
+    blocks += _by_fixed(suite, details, opponent)
+    blocks += [Prose(text) for text in _unscored(details)]
     health = [row for row in HEALTH if any((s.label, suite, row[0]) in results.measures for s in rows)]
     if health:
         blocks.append(Details("How the judge judges", (_health(results, suite, rows, health),)))
@@ -80,6 +82,17 @@ def _judge(results: RunResults, suite: str, rows: Sequence[Subject]) -> list[Blo
 
 def _names(details: Mapping[str, Mapping[str, Any]], key: str) -> str:
     return listed(list(dict.fromkeys(str(d[key]) for d in details.values() if d.get(key))))
+
+
+def _unscored(details: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why verdicts are missing, in one sentence per student that lacks some."""
+    out = []
+    for label, found in details.items():
+        reasons = found.get("unscored")
+        if isinstance(reasons, Mapping) and reasons:
+            listing = "; ".join(f"{count(n)} {reason}" for reason, n in reasons.items())
+            out.append(f"{label}: {count(found.get('n_scored'))} of {count(found.get('n_rows'))} scored ({listing}).")
+    return out
 
 
 def _rates(results: RunResults, suite: str, rows: Sequence[Subject]) -> Plot:
@@ -107,11 +120,12 @@ def _table(results: RunResults, suite: str, rows: Sequence[Subject], details: Ma
         Column("length-controlled, %", "95% interval"),
         Column("range over penalties", "and over shapes, %"),
         Column("overlap", "longer, shorter, effective n"),
+        Column("length-matched, %", "answers within 10%"),
     )
     body, records = [], []
     for s in rows:
-        found = details[s.label]
-        related = (str(found["related"]),) if found.get("related") else ()
+        found = details[s.label].get("length_controlled") or {}
+        related = (str(details[s.label]["related"]),) if details[s.label].get("related") else ()
         raw, controlled = (results.measures.get((s.label, suite, metric)) for metric in MAIN)
         lc = value_cell(controlled, "percent")
         if controlled is None or controlled.value is None:
@@ -120,13 +134,19 @@ def _table(results: RunResults, suite: str, rows: Sequence[Subject], details: Ma
         shared = found.get("overlap") or {}
         shares = f"{number(shared.get('longer'))}, {number(shared.get('shorter'))}" if shared else MISSING
         effective = (f"n {count(shared.get('effective_n'))} of {count(shared.get('n'))}",) if shared else ()
-        cells = (Cell(interval(*penalties), (interval(*shapes),)), Cell(shares, effective))
-        body.append((Cell(s.label, related, strong=True), value_cell(raw, "percent"), lc, *cells))
+        cells: tuple[Cell, ...] = (Cell(interval(*penalties), (interval(*shapes),)), Cell(shares, effective))
         numbers = [(m.value, m.low, m.high, m.n) if m else (None,) * 4 for m in (raw, controlled)]
         overlap = (shared.get("longer"), shared.get("shorter"), shared.get("effective_n"))
-        records.append((s.label, *numbers[0], *numbers[1], *penalties, *shapes, *overlap, found.get("related")))
+        matched = details[s.label].get("length_matched") or {}
+        close = tuple(matched.get(part) for part in ("value", "low", "high", "n"))
+        cells += (share_cell(matched or None),)
+        body.append((Cell(s.label, related, strong=True), value_cell(raw, "percent"), lc, *cells))
+        records.append(
+            (s.label, *numbers[0], *numbers[1], *penalties, *shapes, *overlap, *close, related[0] if related else None)
+        )
     header = ("model", *(f"{a}_{b}" for a in MAIN for b in ("value", "low", "high", "n")))
-    header += ("penalty_low", "penalty_high", "form_low", "form_high", "longer", "shorter", "effective_n", "related")
+    header += ("penalty_low", "penalty_high", "form_low", "form_high", "longer", "shorter", "effective_n")
+    header += ("matched", "matched_low", "matched_high", "matched_n", "related")
     return Table(f"judge-{suite}", f"{suite}: win rates", heads, tuple(body), (CONTROL,), header, tuple(records))
 
 
@@ -142,34 +162,45 @@ def _bins(found: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 
 def _bin_name(row: Mapping[str, Any]) -> str:
-    low, high = finite(row.get("low_length")), finite(row.get("high_length"))
+    low, high = finite(row.get("low")), finite(row.get("high"))
     if low is None:
         return "all" if high is None else f"under {count(high)}"
     return f"from {count(low)}" if high is None else f"{count(low)} to {count(high)}"
 
 
 def _by_own(suite: str, label: str, found: Mapping[str, Any]) -> Plot | None:
-    bins = _bins(found, "by_own_length")
+    bins = _bins(found, "by_student_length")
     if not bins:
         return None
-    dots = [Dot(_bin_name(row), row.get("value"), row.get("low"), row.get("high")) for row in bins]
+    dots = [_dot(row) for row in bins]
     title = f"{label}: win rate by its length, %"
     return _length_plot(f"length-own-{suite}-{label}", title, OWN, dots, [(label, row) for row in bins], ())
 
 
-def _by_fixed(suite: str, details: Mapping[str, Mapping[str, Any]], opponent: str) -> Plot | None:
-    rows = [(label, row) for label, found in details.items() for row in _bins(found, "by_base_length")]
-    if not rows:
-        return None
+def _dot(row: Mapping[str, Any], series: int = 0) -> Dot:
+    found = row.get("estimate") or {}
+    return Dot(
+        _bin_name(row), found.get("value"), found.get("low"), found.get("high"), series, SERIES_SHAPES[series % 5]
+    )
+
+
+def _by_fixed(suite: str, details: Mapping[str, Mapping[str, Any]], opponent: str) -> list[Plot]:
+    """One picture for all students, or one each where unscored items moved the edges of the bins."""
+    groups: dict[tuple[str, ...], list[tuple[str, Mapping[str, Any]]]] = {}
+    for label, found in details.items():
+        rows = _bins(found, "by_base_length")
+        groups.setdefault(tuple(_bin_name(row) for row in rows), []).extend((label, row) for row in rows)
+    found = [rows for rows in groups.values() if rows]
+    caption = (FIXED if len(found) < 2 else MOVED).format(other=opponent)
+    return [_fixed_plot(suite, rows, opponent, caption) for rows in found]
+
+
+def _fixed_plot(suite: str, rows: Sequence[tuple[str, Mapping[str, Any]]], opponent: str, caption: str) -> Plot:
     labels = list(dict.fromkeys(label for label, _ in rows))
-    dots = [
-        Dot(_bin_name(row), row.get("value"), row.get("low"), row.get("high"), i, SERIES_SHAPES[i % 5])
-        for label, row in rows
-        for i in [labels.index(label)]
-    ]
+    dots = [_dot(row, labels.index(label)) for label, row in rows]
     legend = labels if len(labels) > 1 else []
-    title = f"Win rate by the length of {opponent}, %"
-    return _length_plot(f"length-fixed-{suite}", title, FIXED.format(other=opponent), dots, rows, legend)
+    title = f"{'' if legend else labels[0] + ': '}win rate by the length of {opponent}, %"
+    return _length_plot(f"length-fixed-{suite}", title, caption, dots, rows, legend)
 
 
 def _length_plot(
@@ -181,16 +212,21 @@ def _length_plot(
     legend: Sequence[str],
 ) -> Plot:
     words = "; ".join(
-        f"{label} {_bin_name(row)} {number(row.get('value'))} n {count(row.get('n'))}" for label, row in rows
+        f"{label} {_bin_name(row)} {number((row.get('estimate') or {}).get('value'))} n {count(row.get('n'))}"
+        for label, row in rows
     )
     svg = forest(
         name, title, f"Win rate per bin of characters: {words}.", dots, dashes=[(0.5, "one half")], legend=legend
     )
-    keys = ("low_length", "high_length", "value", "low", "high", "n")
-    records: tuple[tuple[Value, ...], ...] = tuple((label, *(row.get(key) for key in keys)) for label, row in rows)
+    keys = ("from", "below", "value", "low", "high", "n")
+    records: list[tuple[Value, ...]] = []
+    for label, row in rows:
+        found = row.get("estimate") or {}
+        numbers = (found.get("value"), found.get("low"), found.get("high"), row.get("n"))
+        records.append((label, row.get("low"), row.get("high"), *numbers))
     sizes = sorted(int(row["n"]) for _, row in rows)
     text = f"{caption} Characters; n {_span(sizes)} per bin."
-    return Plot(name, title, text, svg, ("model", *keys), records)
+    return Plot(name, title, text, svg, ("model", *keys), tuple(records))
 
 
 def _span(sizes: Sequence[int]) -> str:

@@ -25,9 +25,10 @@ data:
   train: {suite: playground, split: train, limit: 24}
 rollouts: {n: 3, temperature: 1.0, max_new_tokens: 12}
 students:
-  sft: {objective: sft, training: {lr: 2e-2, batch: 8, save_steps: 1}}
+  sft: {objective: sft, lora: {r: 4}, training: {lr: 1e-1, batch: 8, save_steps: 1}}
   dpo: {objective: dpo, training: {lr: 2e-2, batch: 8, micro_batch: 4}}
-  sft_dpo: {objective: dpo, from: sft, lora: {r: 4}, training: {lr: 2e-2, batch: 8}}
+  sft_dpo: {objective: dpo, from: sft, lora: {r: 4}, training: {lr: 1e-1, batch: 8}}
+  other: {model: {path: teacher}}
 suites:
   playground: {limit: 16, max_new_tokens: 12}
 compare: {baseline: base, primary: [playground/exact_match]}
@@ -88,7 +89,7 @@ def test_a_run_leaves_report_gates_manifest_and_every_row(finished: Path) -> Non
     gate = json.loads((folder / "gate.json").read_text())
     assert [g["outcome"] for g in gate["gates"]] and gate["outcome"] in ("pass", "fail", "inconclusive")
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert [s["label"] for s in manifest["subjects"]] == ["base", "teacher", "sft", "dpo", "sft_dpo"]
+    assert [s["label"] for s in manifest["subjects"]] == ["base", "teacher", "sft", "dpo", "sft_dpo", "other"]
     store = Store(finished / "runs")
     for ref in iterate_cells(finished / "runs"):
         marker = store.done(ref)
@@ -177,7 +178,7 @@ def test_more_items_extend_the_cells_and_retrain_nothing(finished: Path) -> None
     assert "train" not in done.stderr and "rollouts" not in done.stderr
     store = Store(finished / "runs")
     counts = [len(store.rows(ref)) for ref in iterate_cells(finished / "runs") if ref.kind == "generations"]
-    assert counts == [20] * 5
+    assert counts == [20] * 5, "the model from elsewhere is the teacher, and shares its answers"
 
 
 def test_a_users_own_suite_and_objective_stand_where_built_in_names_do(place: Path) -> None:

@@ -16,6 +16,7 @@ name: searched
 models:
   base: {path: base}
   teacher: {path: teacher}
+  judge: {path: teacher}
 data:
   train: {suite: playground, split: train, limit: 16}
   dev: {suite: playground, split: dev, limit: 10}
@@ -26,6 +27,12 @@ students:
   pad: {objective: pad, from: sft, training: {lr: 3e-2, batch: 8}}
 suites:
   playground: {limit: 8, max_new_tokens: 10}
+judges:
+  local: {protocol: pairwise, on: [playground], opponent: [base, teacher], limit: 6}
+probes: {are_you_sure: {limit: 4}, length: {}}
+gates:
+  - {metric: judges/local/win_rate, student: pad, rule: better, level: block}
+  - {metric: probes/are_you_sure/accuracy_change, student: pad, rule: min, value: -1}
 signal_prompts: 6
 """
 
@@ -94,3 +101,31 @@ def test_show_has_prompt_reference_and_every_answer(finished: Path, capsys: pyte
     assert "reference" in capsys.readouterr().out
     assert cli.main(["show", "searched", "playground", "test-09999", "--runs", runs]) == 2
     assert "its items are like" in capsys.readouterr().err
+
+
+def test_a_judge_meets_every_student_in_both_orders_and_says_whose_family_it_is(finished: Path) -> None:
+    found = manifest(finished)
+    store = Store(finished / "runs")
+    entries = [entry for entry in found["judged"] if entry["subject"] == "pad"]  # type: ignore[attr-defined]
+    assert [(e["name"], e["opponent"]) for e in entries] == [
+        ("judges/local", "base"),
+        ("judges/local:teacher", "teacher"),
+    ]
+    assert all("has the weights of the teacher" in entry["related"] for entry in entries)
+    ref = next(r for r in iterate_cells(finished / "runs") if r.key == entries[0]["verdicts"])
+    rows = store.rows(ref)
+    assert len(rows) == 12 and {row["order"] for row in rows} == {"ab", "ba"}
+    for row in rows:
+        assert row["preference"] is None or 0 <= row["preference"] <= 1
+
+
+def test_judge_gates_only_warn_and_probes_can_gate(finished: Path) -> None:
+    gates = json.loads(next((finished / "runs").glob("searched-*/gate.json")).read_text())["gates"]
+    assert [gate["level"] for gate in gates] == ["warn", "block"]
+    assert gates[1]["outcome"] == "pass"
+
+
+def test_the_report_has_judges_probes_and_signal(finished: Path) -> None:
+    page = next((finished / "runs").glob("searched-*/report/report.md")).read_text()
+    for text in ("judges/local", "are_you_sure", "trusted"):
+        assert text in page

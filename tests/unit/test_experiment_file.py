@@ -72,6 +72,11 @@ def test_every_mistake_names_its_line(tmp_path: Path, old: str, new: str, line: 
         assert f"experiment.yaml:{line}:" in str(caught.value)
 
 
+def test_on_is_a_word_and_only_true_and_false_are_booleans() -> None:
+    text = "{on: [a], no: yes, x: true, y: FALSE, off: 1e3}"
+    assert experiment_file.parse_yaml(text) == {"on": ["a"], "no": "yes", "x": True, "y": False, "off": 1000.0}
+
+
 def test_set_overrides_and_is_named_in_errors(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD, ("students.dpo.params.beta=0.05",)).students["dpo"].params == {"beta": 0.05}
     assert load(tmp_path, GOOD, ("gates.0.rule=not_worse", "gates.0.margin=0.02")).gates[0].margin == 0.02

@@ -8,11 +8,13 @@ import pytest
 import reports.sections
 from harness.records import GateResult, Measure
 from harness.signals.trust import trust
+from judges import pairwise
 from reports import lookup, page, tables
 from reports.blocks import Callout, Plot, Prose, Table
 from reports.sections import comparison, cost, ground_truth, judges, probes, signal, training, verdict
-from tests.unit import report_fixture
-from tests.unit.report_fixture import blocks_of, judged, results, rows_by_model, table, wide
+from tests.unit import report_fixture_judged
+from tests.unit.report_fixture import blocks_of, results, rows_by_model, table, wide
+from tests.unit.report_fixture_judged import judged
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -152,7 +154,7 @@ def test_the_signal_section_shows_each_candidate_with_its_interval_and_flags_len
 
 
 def test_without_truth_the_signal_section_shows_length_alone_and_says_why():
-    run = judged(signal=report_fixture.signal(truth=False))
+    run = judged(signal=report_fixture_judged.signal(truth=False))
     blocks = signal.build(run)
     assert [found.name for found in blocks_of(blocks, Table)] == ["signal-length", "signal-style"]
     assert not blocks_of(blocks, Plot)
@@ -167,7 +169,7 @@ def test_the_signal_section_reads_what_trust_writes():
     truth = {(item, s): float((int(item) + s) % 2) for item in answers for s in range(4)}
     rewards = {where: value + 0.1 * where[1] for where, value in truth.items()}
     found = trust(answers, truth, {"likelihood": rewards, "selection": truth}, (0.0, 1.0))
-    fixture = report_fixture.signal()
+    fixture = report_fixture_judged.signal()
     assert found.keys() == fixture.keys()
     assert found["candidates"]["likelihood"].keys() == fixture["candidates"]["likelihood"].keys()
     assert found["candidates"]["likelihood"]["style"].keys() == fixture["candidates"]["likelihood"]["style"].keys()
@@ -180,10 +182,12 @@ def test_the_signal_section_reads_what_trust_writes():
 def test_judges_show_raw_and_length_controlled_rates_with_what_they_rest_on():
     run = judged()
     rows = rows_by_model(table(run, "judge-judges-local"))
-    assert [cell.text for cell in rows["dpo"]] == ["60.0", "52.0", "[62.0, 65.0]", "81.0, 15.0"]
+    assert [cell.text for cell in rows["dpo"]] == ["60.0", "52.0", "[62.0, 65.0]", "81.0, 15.0", "61.0"]
     assert rows["dpo"][3].sub == ("n 88 of 200",)
     heads = {row[0].text: row[0].sub for row in table(run, "judge-judges-local").rows}
     assert heads == {"sft": (), "dpo": ("The judge and the teacher share weights.",), "pad": ()}
+    prose = [block.text for block in judges.build(run) if isinstance(block, Prose)]
+    assert "pad: 198 of 200 scored (2 no verdict in the reply)." in prose
     assert blocks_of(judges.build(run), Callout)[0].items == ("The judge and the teacher share weights.",)
 
 
@@ -200,9 +204,37 @@ def test_win_rate_by_length_is_drawn_per_student_and_says_what_it_conditions_on(
 def test_a_judge_that_says_little_is_shown_with_what_there_is():
     run = results(measures={("dpo", "judges/local", "win_rate"): Measure("win_rate", 0.6, 0.5, 0.7, 100)})
     assert rows_by_model(table(run, "judge-judges-local"))["dpo"][1].text == "n/a"
-    details = {("dpo", "judges/x"): {"by_own_length": None, "overlap": None, "penalty_range": [None, None]}}
+    details = {("dpo", "judges/x"): {"by_student_length": None, "length_controlled": {"penalty_range": None}}}
     assert html_of(results(judged=details))
     assert judges.build(results()) == [] and probes.build(results()) == []
+
+
+def test_the_judge_section_reads_what_the_pairwise_judge_writes():
+    rows = [
+        {"item": str(i), "cluster": str(i), "preference": (i % 4) / 3, "ab": (i % 4) / 3, "ba": (i % 4) / 3}
+        | {"length_a": 40 + 7 * (i % 11), "length_b": 45 + 5 * (i % 13), "mass": 0.98, "reason": None}
+        for i in range(80)
+    ]
+    measures = {("dpo", "judges/local", measure.name): measure for measure in pairwise.aggregate(rows)}
+    details = {**pairwise.details(rows), "judge": "judge", "opponent": "base", "suite": "playground", "related": None}
+    run = results(measures=measures, judged={("dpo", "judges/local"): details}, comparisons=())
+    cells = rows_by_model(table(run, "judge-judges-local"))["dpo"]
+    assert "n/a" not in [cell.text for cell in cells] and "n/a" not in cells[2].sub
+    plots = [plot for plot in judges.build(run) if isinstance(plot, Plot)]
+    assert [len(plot.records) for plot in plots] == [2, 4, 4]
+    assert sum(row[-1] for row in plots[1].records) == 80 and all(row[3] is not None for row in plots[1].records)
+    assert blocks_of(judges.build(run), Table)[1].name == "judge-judges/local-traits"
+
+
+def test_bins_whose_edges_differ_get_a_picture_each():
+    run = judged()
+    details = {key: dict(value) for key, value in run.judged.items()}
+    details["pad", "judges/local"]["by_base_length"] = details["sft", "judges/local"]["by_student_length"]
+    plots = [plot for plot in judges.build(replace(run, judged=details)) if isinstance(plot, Plot)]
+    assert [plot.title for plot in plots[-2:]] == [
+        *("win rate by the length of base, %", "pad: win rate by the length of base, %")
+    ]
+    assert all("moved the edges" in plot.caption for plot in plots[-2:])
 
 
 def test_probes_print_differences_of_rates_as_points_and_words_as_words():

@@ -17,6 +17,7 @@ from harness.models._text import Codec
 from harness.objective_file import SIGNALS, literals_of
 from harness.playground.language import build_tokenizer
 from harness.records import Generation, Message, ProctorError, Prompt
+from harness.stages.train import with_adapter
 from harness.training import adapter
 from harness.training.batching import Group, as_batch, collate
 from harness.training.logprobs import Policy, token_log_probs
@@ -231,6 +232,23 @@ def test_dpo_starts_at_log_2_where_the_policy_is_the_reference(tmp_path: Path) -
     rows = train(tiny_model(7), make_groups(16), "dpo", tmp_path)
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert rows[0]["margin"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_low_rank_adapters_train_alone_and_merge_into_one_model(name: str, tmp_path: Path) -> None:
+    base = tiny_model(1)
+    before = {key: value.clone() for key, value in base.state_dict().items()}
+    adapted = with_adapter(base, {"r": 4, "alpha": None, "dropout": 0.0, "target_modules": None})
+    trainable = [key for key, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert trainable and all("lora_" in key for key in trainable)
+    rows = train(adapted, groups_for(name, 8), name, tmp_path, epochs=6.0, lr=2e-2)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    merged = adapted.merge_and_unload()
+    changed = [key for key, value in merged.state_dict().items() if not torch.equal(value, before[key])]
+    assert changed and all("proj" in key for key in changed), "only linear layers, and those differ"
+    batch = as_batch(collate(groups_for(name, 2), 0))
+    with torch.no_grad():
+        assert torch.isfinite(Policy(merged, batch).log_probs).all()
 
 
 def test_token_log_probs_do_not_overflow() -> None:
