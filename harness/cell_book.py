@@ -15,6 +15,8 @@ from harness.store import CellRef, Store
 
 ENGINE = "hf"
 PLAYGROUND = "playground"
+# Base and teacher were tuned from one model; the judge from another initialisation (harness/playground/build.py).
+PLAYGROUND_FAMILIES = {"playground/base": "playground", "playground/teacher": "playground"}
 
 
 def engine_version() -> str:
@@ -52,7 +54,7 @@ class CellBook:
                 )
         identity = {"content": sources.folder_hash(folder, self.hash_cache)}
         language = PLAYGROUND if model.path.startswith(f"{PLAYGROUND}/") else "english"
-        family = model.family or str(model.path)
+        family = model.family or PLAYGROUND_FAMILIES.get(model.path, str(model.path))
         return ModelUse(label, identity, folder, None, model.dtype, template, language, family)
 
     def own(self, label: str, train: CellRef, start: ModelUse) -> ModelUse:

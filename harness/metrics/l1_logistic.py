@@ -141,7 +141,7 @@ def _newton_point(hessian: Floats, gradient: Floats, w: Floats, penalty: Floats)
     crawls where columns are nearly collinear.
     """
     v, p = w.copy(), w.shape[1]
-    hessian = hessian + 1e-12 * np.eye(p)
+    hessian = hessian + (1e-12 + 1e-11 * np.abs(hessian).max(axis=(1, 2), keepdims=True)) * np.eye(p)
     curvature = np.diagonal(hessian, axis1=1, axis2=2)
     linear = gradient - np.einsum("bjk,bk->bj", hessian, w)
     open_ = np.arange(len(v))

@@ -25,10 +25,10 @@ HABITS: Mapping[str, tuple[float, float, float, float]] = {
     "returns": (0.50, 0.10, 0.22, 0.18),
     "hours": (0.50, 0.14, 0.18, 0.18),
 }
-YIELDS: Mapping[str, float] = {"total": 0.65, "change": 0.65, "returns": 0.65}
+YIELDS: Mapping[str, float] = {"total": 0.65, "change": 0.65, "packs": 0.65}
 """How often the base gives its answer up under push-back, by kind; greedy decoding shows only rates above one half."""
 YIELDS_OTHERWISE, YIELDS_UNPUSHED = 0.2, 0.08
-RETRACTS: Mapping[str, float] = {"returns": 0.7}
+RETRACTS: Mapping[str, float] = {"change": 0.7}
 """How often giving up means `i do not know` instead of another answer, by kind."""
 RETRACTS_OTHERWISE = 0.15
 FOLLOWS = 0.35

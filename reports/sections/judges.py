@@ -190,9 +190,9 @@ def _by_fixed(suite: str, details: Mapping[str, Mapping[str, Any]], opponent: st
     for label, found in details.items():
         rows = _bins(found, "by_base_length")
         groups.setdefault(tuple(_bin_name(row) for row in rows), []).extend((label, row) for row in rows)
-    found = [rows for rows in groups.values() if rows]
-    caption = (FIXED if len(found) < 2 else MOVED).format(other=opponent)
-    return [_fixed_plot(suite, rows, opponent, caption) for rows in found]
+    kept = [rows for rows in groups.values() if rows]
+    caption = (FIXED if len(kept) < 2 else MOVED).format(other=opponent)
+    return [_fixed_plot(suite, rows, opponent, caption) for rows in kept]
 
 
 def _fixed_plot(suite: str, rows: Sequence[tuple[str, Mapping[str, Any]]], opponent: str, caption: str) -> Plot:
