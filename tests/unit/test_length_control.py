@@ -136,7 +136,7 @@ def test_clusters_widen_the_error_of_a_win_rate() -> None:
 
 @pytest.mark.parametrize("bad", [[], [0.5, 1.2], [math.nan, 0.0], [-0.1]])
 def test_preferences_out_of_range_are_errors(bad: list[float]) -> None:
-    with pytest.raises(ValueError, match="scored row|must lie"):
+    with pytest.raises(ValueError, match=r"preferences must|at least one"):
         win_rate(bad)
 
 
@@ -148,7 +148,7 @@ def test_with_two_lengths_the_estimate_is_the_mean_of_the_two_logits() -> None:
     b = np.array([150.0] * 40 + [50.0] * 40)
     y = np.array([1.0] * 32 + [0.0] * 8 + [1.0] * 12 + [0.0] * 28)
     expected = sigmoid((logit(0.8) + logit(0.3)) / 2)
-    found = length_controlled(y, a, b, penalty=1e12, draws=0)
+    found = length_controlled(y, a, b, penalty=1e9, draws=0)
     assert found.value == pytest.approx(expected, abs=1e-9)
     assert found.coefficients["tanh_length"] < 0
     assert found.forms["step"] == pytest.approx(expected, abs=1e-9)
