@@ -10,7 +10,7 @@ from typing import Any
 from harness import sources
 from harness.experiment import Experiment
 from harness.results import Subject
-from harness.sources import LoadedSuite
+from harness.sources import LoadedSuite, TrainingData
 from harness.store import CellRef, Store
 
 # Kinds of cells in the order in which a run fills them, and who fills them.
@@ -125,6 +125,7 @@ class Plan:
     signal: Mapping[str, Any] | None = None
     searches: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
+    data: TrainingData | None = None
 
     def cell(self, ref: CellRef) -> Cell:
         """The cell of a reference."""

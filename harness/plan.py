@@ -79,6 +79,7 @@ class Planner(CellBook):
             signal=trust,
             searches={name: {f"{rate:g}": score for rate, score in found.items()} for name, found in searches.items()},
             pending=tuple(pending),
+            data=self._data.get("train"),
             cells=tuple(_topological(sorted(self.cells.values(), key=_rank))),
         )
 

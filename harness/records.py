@@ -22,6 +22,14 @@ class UsageError(ProctorError):
     """The command line or the experiment file asks for something that does not exist."""
 
 
+class TooLong(ProctorError):
+    """A prompt, or prompt and answer, that does not fit a model's context. `item` is the item's id."""
+
+    def __init__(self, item: str, message: str) -> None:
+        super().__init__(message)
+        self.item = item
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One chat turn. `role` is system, user or assistant."""

@@ -39,9 +39,10 @@ class LoadedSuite:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A training prompt with what the data says of it."""
+    """A training prompt with what the data says of it. `line` is its 1-based line in a file, None from a suite."""
 
     item: Item
+    line: int | None = None
     chosen: str | None = None
     rejected: str | None = None
     source: str | None = None
@@ -56,6 +57,7 @@ class TrainingData:
     content: str
     examples: tuple[Example, ...]
     dropped: Mapping[str, int]
+    path: Path | None = None
 
     @property
     def has_pairs(self) -> bool:
@@ -66,6 +68,12 @@ class TrainingData:
     def ids(self) -> tuple[str, ...]:
         """The ids of the prompts, in order."""
         return tuple(example.item.id for example in self.examples)
+
+    def where(self, item: str) -> str | None:
+        """`file:line` of an item, None where it came from no file."""
+        lines = (example.line for example in self.examples if example.item.id == item)
+        line = next(lines, None)
+        return f"{self.path}:{line}" if self.path is not None and line is not None else None
 
     def first(self, count: int) -> TrainingData:
         """The same data with only its first prompts."""
@@ -167,7 +175,7 @@ def load_training_data(source: DataSource, near: Path | None = None) -> Training
     content = digest(
         [prompts_hash(tuple(e.item for e in found)), [[e.item.target, e.chosen, e.rejected] for e in found]]
     )
-    return TrainingData(path.name, content, examples, dict(dropped))
+    return TrainingData(path.name, content, examples, dict(dropped), path)
 
 
 def _example(row: Mapping[str, Any], columns: Mapping[str, str], path: Path, line: int) -> Example:
@@ -196,6 +204,7 @@ def _example(row: Mapping[str, Any], columns: Mapping[str, str], path: Path, lin
             messages=messages,
             target=_answer(get("target"), path, line, "target"),
         ),
+        line=line,
         chosen=pair[0],
         rejected=pair[1],
         source=get("preference_source"),

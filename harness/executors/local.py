@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.cells import STAGES, Cell, ModelUse, Plan, is_done, is_stale
 from harness.progress import Progress
-from harness.records import ProctorError
+from harness.records import ProctorError, TooLong
 from harness.store import CellRef, Store
 
 
@@ -88,7 +88,11 @@ def run(
             started = time.monotonic()
             on_event({"event": "start", "kind": cell.ref.kind, "key": cell.ref.key, "label": cell.label})
             _check_needs(cell, store)
-            importlib.import_module(STAGES[cell.ref.kind]).fill(cell, context)
+            try:
+                importlib.import_module(STAGES[cell.ref.kind]).fill(cell, context)
+            except TooLong as error:
+                place = plan.data.where(error.item) if plan.data is not None else None
+                raise ProctorError(f"{place}: {error}" if place else str(error)) from error
             filled += 1
             seconds = round(time.monotonic() - started, 3)
             on_event({"event": "done", "kind": cell.ref.kind, "key": cell.ref.key, "seconds": seconds})

@@ -42,12 +42,15 @@ def fit(x: Floats, y: Floats, weights: Floats, penalty: Floats) -> Floats:
         slack = 1e-14 * (1 + np.abs(before))
         size = np.ones(len(open_))
         for _ in range(40):
-            worse = _objective(x, y, weight, price, now + size[:, None] * step) > before + slack
+            after = _objective(x, y, weight, price, now + size[:, None] * step)
+            worse = after > before + slack
             if not worse.any():
                 break
             size[worse] /= 2
         w[open_] = now + size[:, None] * step
-        open_ = open_[(np.abs(step) > 1e-12 * (1 + np.abs(now))).any(axis=1)]
+        # Where the objective no longer falls, the next step would be rounding (or a direction that nothing pins down).
+        moved = (np.abs(step) > 1e-12 * (1 + np.abs(now))).any(axis=1)
+        open_ = open_[moved & (after < before - slack)]
         if not len(open_):
             break
     return w

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.records import Generation, Message, ProctorError, Prompt
+from harness.records import Generation, Message, ProctorError, Prompt, TooLong
 from harness.training.batching import Group
 
 # The wire format of Alpaca-style models; instruction-tuned checkpoints of that family expect these words.
@@ -106,9 +106,10 @@ class Codec:
         text = render(self.tokenizer, prompt.messages, generation=True)
         ids = encode(self.tokenizer, text)
         if len(ids) >= self.context:
-            raise ProctorError(
+            raise TooLong(
+                prompt.item,
                 f"item {prompt.item}: its prompt has {len(ids)} tokens, but the context of {self.name} is "
-                f"{self.context}. Shorten or remove the item, or choose a model with a longer context."
+                f"{self.context}. Shorten or remove the item, or choose a model with a longer context.",
             )
         return text, ids
 
@@ -138,9 +139,10 @@ class Codec:
                 end = self.end if response.finish_reason == "stop" else None
                 rows.append(tuple(response_ids(self.tokenizer, text, ids, response.text, end)))
             if len(ids) + len(rows[-1]) > self.context:
-                raise ProctorError(
+                raise TooLong(
+                    prompt.item,
                     f"item {prompt.item}: prompt and answer have {len(ids) + len(rows[-1])} tokens, but the context "
-                    f"of {self.name} is {self.context}"
+                    f"of {self.name} is {self.context}",
                 )
         finished = tuple(response.finish_reason == "stop" for response in responses)
         return Group(item=prompt.item, prompt=tuple(ids), responses=tuple(rows), finished=finished)

@@ -60,7 +60,10 @@ def test_a_good_file_of_ones_own_runs(place: Path) -> None:
         ([{"prompt": "x", "chosen": "y"}], r"train.jsonl:1: a preference has both"),
         ([{"prompt": ["x"], "target": "y"}], r"train.jsonl:1: 'prompt' is neither"),
         ([{"prompt": "x", "target": ""}], r"train.jsonl: no usable training row"),
-        ([{"prompt": "pens " * 600, "target": "answer : 1 ."}], r"item 0: its prompt has 60\d tokens, but the context"),
+        (
+            [{"prompt": "pens " * 600, "target": "answer : 1 ."}],
+            r"train.jsonl:1: item 0: its prompt has 60\d tokens, but the context",
+        ),
     ],
 )
 def test_broken_training_data(
