@@ -32,7 +32,7 @@ def fit(x: Floats, y: Floats, weights: Floats, penalty: Floats) -> Floats:
     products = (x[:, :, None] * x[:, None, :]).reshape(n, p * p)
     w = np.zeros((batch, p))
     open_ = np.arange(batch)
-    for _ in range(200):
+    for _ in range(100):
         weight, price, now = weights[open_], penalty[open_], w[open_]
         probability = sigmoid(now @ x.T)
         gradient = (weight * (probability - y)) @ x
@@ -148,7 +148,7 @@ def _newton_point(hessian: Floats, gradient: Floats, w: Floats, penalty: Floats)
     curvature = np.diagonal(hessian, axis1=1, axis2=2)
     linear = gradient - np.einsum("bjk,bk->bj", hessian, w)
     open_ = np.arange(len(v))
-    for _ in range(200):
+    for _ in range(25):
         h, c, g, price, now = hessian[open_], curvature[open_], linear[open_], penalty[open_], v[open_]
         for j in [*range(p)] * 3:
             free = now[:, j] - (g[:, j] + np.einsum("bk,bk->b", h[:, j], now)) / c[:, j]

@@ -44,7 +44,7 @@ def fill(cell: Cell, context: Any) -> None:
             context.progress.advance()
 
         if cell.work["lora"] is not None:
-            model = with_adapter(model, cell.work["lora"])
+            model = with_adapter(model, cell.work["lora"], cell.work["seed"])
         model.train()
         facts = adapter.train(
             model,
@@ -76,9 +76,15 @@ def fill(cell: Cell, context: Any) -> None:
         context.progress.finish()
 
 
-def with_adapter(model: Any, lora: dict[str, Any]) -> Any:
-    """The model with low-rank adapters (peft) on all linear layers, or on those named; only they are trained."""
+def with_adapter(model: Any, lora: dict[str, Any], seed: int) -> Any:
+    """The model with low-rank adapters (peft) on all linear layers, or on those named; only they are trained.
+
+    Half of every adapter starts from random numbers: they are drawn from `seed`, or two runs would differ.
+    """
+    import torch
     from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
 
     config = LoraConfig(
         r=lora["r"],

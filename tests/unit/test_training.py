@@ -238,7 +238,7 @@ def test_dpo_starts_at_log_2_where_the_policy_is_the_reference(tmp_path: Path) -
 def test_low_rank_adapters_train_alone_and_merge_into_one_model(name: str, tmp_path: Path) -> None:
     base = tiny_model(1)
     before = {key: value.clone() for key, value in base.state_dict().items()}
-    adapted = with_adapter(base, {"r": 4, "alpha": None, "dropout": 0.0, "target_modules": None})
+    adapted = with_adapter(base, {"r": 4, "alpha": None, "dropout": 0.0, "target_modules": None}, 0)
     trainable = [key for key, parameter in adapted.named_parameters() if parameter.requires_grad]
     assert trainable and all("lora_" in key for key in trainable)
     rows = train(adapted, groups_for(name, 8), name, tmp_path, epochs=6.0, lr=2e-2)
