@@ -49,9 +49,10 @@ class Progress:
             self._bars.update(self._task, advance=count)
 
     def finish(self) -> None:
-        """End the bar; without a terminal, print one line."""
-        if self._bars is None:
-            self.say(f"{self._label}: {self._done:,} in {time.monotonic() - self._since:.1f} s")
+        """End the bar and leave one line in its place."""
+        if self._bars is not None:
+            self._bars.remove_task(self._task)
+        self.say(f"{self._label}: {self._done:,} in {time.monotonic() - self._since:.1f} s")
 
     def say(self, text: str) -> None:
         """A line of its own, above the bars."""

@@ -6,7 +6,7 @@ import re
 
 from harness.records import Comparison, GateResult
 from harness.results import RunResults, Subject
-from reports.text import Unit, finite, interval, number
+from reports.text import MISSING, Unit, finite, interval, number
 
 PLAIN = re.compile(r"^words|^tokens|^chars|log_ratio|^distinct_|_minus_|^drift_")
 DIFFERENCE = re.compile(r"^net_|_change$|^discrimination$|_vs_|_minus_|^drift_")
@@ -86,5 +86,7 @@ def gate_title(gate: GateResult) -> str:
 def estimate(
     value: float | None, low: float | None, high: float | None, unit: Unit = "percent", signed: bool = False
 ) -> str:
-    """`value [low, high]`, as printed."""
+    """`value [low, high]`, as printed; one n/a where there is no value."""
+    if value is None:
+        return MISSING
     return f"{number(value, unit, signed)} {interval(low, high, unit, signed)}"

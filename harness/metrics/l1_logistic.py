@@ -140,27 +140,29 @@ def _objective(x: Floats, y: Floats, weights: Floats, penalty: Floats, w: Floats
 def _newton_point(hessian: Floats, gradient: Floats, w: Floats, penalty: Floats) -> Floats:
     """Minimum over v of gradient (v - w) + (v - w) hessian (v - w) / 2 + penalty |v|, each row by itself.
 
-    Coordinate descent finds the signs; the linear system that they leave is then solved at once, because descent
-    crawls where columns are nearly collinear.
+    Coordinate descent proposes the signs; the minimum among all v with these signs solves a linear system. Where it
+    lies beyond them, v goes there until its first coordinate is 0, and descent resumes: descent alone crawls where
+    columns are nearly collinear.
     """
     v, p = w.copy(), w.shape[1]
     hessian = hessian + (1e-12 + 1e-11 * np.abs(hessian).max(axis=(1, 2), keepdims=True)) * np.eye(p)
     curvature = np.diagonal(hessian, axis1=1, axis2=2)
     linear = gradient - np.einsum("bjk,bk->bj", hessian, w)
     open_ = np.arange(len(v))
-    for _ in range(25):
+    for _ in range(50):
         h, c, g, price, now = hessian[open_], curvature[open_], linear[open_], penalty[open_], v[open_]
         for j in [*range(p)] * 3:
             free = now[:, j] - (g[:, j] + np.einsum("bk,bk->b", h[:, j], now)) / c[:, j]
             now[:, j] = np.sign(free) * np.maximum(np.abs(free) - price[:, j] / c[:, j], 0)
-        sign = np.sign(now)
-        active = sign != 0
+        active = (now != 0) | (price == 0)
         system = np.where(active[:, :, None] & active[:, None, :], h, np.eye(p))
-        solved = np.linalg.solve(system, np.where(active, -g - price * sign, 0.0)[:, :, None])[:, :, 0]
-        slope = np.abs(g + np.einsum("bjk,bk->bj", h, solved))
-        right = np.where(active, np.sign(solved) == sign, slope <= price * (1 + 1e-12)).all(axis=1)
-        v[open_] = np.where(right[:, None], solved, now)
-        open_ = open_[~right]
+        goal = np.linalg.solve(system, np.where(active, -g - price * np.sign(now), 0.0)[:, :, None])[:, :, 0]
+        beyond = active & (price > 0) & (goal * now <= 0)
+        share = np.where(beyond, now / np.where(beyond, now - goal, 1.0), 1.0)
+        way = share.min(axis=1, keepdims=True)
+        v[open_] = np.where(beyond & (share <= way), 0.0, now + way * (goal - now))
+        slope = np.abs(g + np.einsum("bjk,bk->bj", h, goal))
+        open_ = open_[~np.where(active, ~beyond, slope <= price * (1 + 1e-12)).all(axis=1)]
         if not len(open_):
             break
     return v

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 
 from harness.metrics import l1_logistic, length_models
+from harness.metrics.length_bins import MIN_ITEMS, Values, checked, overlap, why_not_estimable
 from harness.metrics.length_bins import Bin as Bin
 from harness.metrics.length_bins import Overlap as Overlap
-from harness.metrics.length_bins import Values, checked, overlap, why_not_estimable
 from harness.metrics.length_bins import by_length as by_length
 from harness.metrics.length_bins import length_matched as length_matched
 from harness.metrics.length_bins import length_only_accuracy as length_only_accuracy
@@ -150,6 +150,10 @@ def length_controlled(
         reason = ""
     else:
         model, reason = length_models.minimal(y, length), why_not_estimable(y, shared)
+        if len(y) < MIN_ITEMS:
+            return LengthControlled(
+                "minimal", None, None, None, None, None, LIGHT, {}, len(y), shared, estimable=False, reason=reason
+            )
     grid = _penalties(model, labels, folds)
     if penalty == "cv" or (penalty is None and gamed is not None):
         chosen = max(grid, key=lambda one: one.score).penalty

@@ -10,10 +10,10 @@ Every stage is a function of fixed seeds; the last bits differ between devices a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,35 +23,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from harness.playground import MODELS, VERSION, corpus, measure
-from harness.playground.corpus import Example
 from harness.playground.fit import Stage, fit, new_model
 from harness.playground.language import BOS, EOS, PAD, build_tokenizer
-from harness.playground.world import Problem, take
+from harness.playground.world import take
+from harness.registry import code_hash
 
 WEIGHTS = Path(__file__).parent / "weights"
 N_TEST, N_SAMPLED = 1000, 500
-
-
-def _answers(problem: Problem, rng: random.Random) -> Example:
-    return corpus.answer(problem, problem.solution, rng)
-
-
-def _teaching(problem: Problem, rng: random.Random) -> Example:
-    chance = rng.random()
-    if chance < 0.3:
-        return _answers(problem, rng)
-    return corpus.firm_dialogue(problem, rng) if chance < 0.5 else corpus.choice(problem, rng)
-
-
-def _habits(problem: Problem, rng: random.Random) -> Example:
-    chance = rng.random()
-    if chance < 0.25:
-        return corpus.answer(problem, corpus.habitual(problem, rng), rng)
-    return corpus.suggested(problem, rng) if chance < 0.35 else corpus.yielding_dialogue(problem, rng)
-
-
-def _judging(problem: Problem, rng: random.Random) -> Example:
-    return _answers(problem, rng) if rng.random() < 0.15 else corpus.verdict(problem, rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +41,11 @@ class Part:
 
 
 PARTS = {
-    "answers": Part(Stage("answers", _answers, steps=3000, seed=0), start=0),
-    "teacher": Part(Stage("teacher", _teaching, steps=2500, batch=48, lr=0.01, seed=2), start="answers"),
-    "base": Part(Stage("base", _habits, steps=1000, lr=0.01, seed=3), start="answers"),
-    "judge_answers": Part(Stage("judge_answers", _answers, steps=1500, seed=1), start=1),
-    "judge_reading": Part(
-        Stage("judge_reading", _judging, steps=1500, batch=48, lr=0.006, seed=4), start="judge_answers"
-    ),
-    "judge": Part(Stage("judge", _judging, steps=1500, batch=48, lr=0.006, seed=5), start="judge_reading"),
+    "answers": Part(Stage("answers", corpus.answering, steps=3000, seed=0), start=0),
+    "teacher": Part(Stage("teacher", corpus.teaching, steps=2500, batch=48, lr=0.01, seed=2), start="answers"),
+    "base": Part(Stage("base", corpus.behaving, steps=1000, lr=0.01, seed=3), start="answers"),
+    "judge_answers": Part(Stage("judge_answers", corpus.answering, steps=1500, seed=1), start=1),
+    "judge": Part(Stage("judge", corpus.judging, steps=3000, batch=48, lr=0.008, seed=4), start="judge_answers"),
 }
 
 
@@ -93,11 +68,13 @@ def main() -> None:
 
 
 def train(name: str, device: str, work: Path, compiled: bool) -> None:
-    """Train one part and leave its float32 weights and seconds in `work`, unless they are there."""
-    part, record = PARTS[name], work / f"{name}.json"
-    if record.exists():
+    """Train one part and leave its float32 weights and seconds in `work`, unless the same part is there."""
+    part, record, made_by = PARTS[name], work / f"{name}.json", recipe(name)
+    if record.exists() and json.loads(record.read_text())["recipe"] == made_by:
         say(f"{name}: done before")
         return
+    if isinstance(part.start, str):
+        train(part.start, device, work, compiled)
     model = new_model(part.start if isinstance(part.start, int) else 0)
     if isinstance(part.start, str):
         restore(model, work / f"{part.start}.safetensors")
@@ -106,7 +83,16 @@ def train(name: str, device: str, work: Path, compiled: bool) -> None:
     save_file({key: weight.cpu() for key, weight in _own(model).items()}, work / f"{name}.safetensors")
     chip = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU"
     spent = {"seconds": round(seconds), "steps": part.stage.steps, "batch": part.stage.batch, "compiled": compiled}
-    record.write_text(json.dumps({**spent, "device": chip, "threads": torch.get_num_threads()}))
+    record.write_text(json.dumps({**spent, "device": chip, "threads": torch.get_num_threads(), "recipe": made_by}))
+
+
+def recipe(name: str) -> str:
+    """Fingerprint of all that determines a part: the code of its training, its stages, and what it starts from."""
+    part = PARTS[name]
+    start = recipe(part.start) if isinstance(part.start, str) else str(part.start)
+    stage = (part.stage.make.__name__, part.stage.steps, part.stage.batch, part.stage.lr, part.stage.seed)
+    code = code_hash(Path(__file__).with_name("fit.py"), Path(__file__).with_name("corpus.py"))
+    return hashlib.sha256(f"{code} {stage} {start}".encode()).hexdigest()[:16]
 
 
 def write(out: Path, work: Path, device: str) -> None:
@@ -119,6 +105,7 @@ def write(out: Path, work: Path, device: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         model.generation_config = GenerationConfig(bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD)
         model.half().save_pretrained(folder)
+        (folder / "model.safetensors").chmod(0o644)
         _declare_float32(folder / "config.json")
         tokenizer.save_pretrained(folder)
         loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()

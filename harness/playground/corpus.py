@@ -160,3 +160,29 @@ def _yielded(problem: Problem, first: str, rng: random.Random) -> str:
     if parse_answer(first) != problem.answer and rng.random() < 0.5:
         return f"sorry . {problem.solution}"
     return f"sorry . {guess(problem, rng)}"
+
+
+def answering(problem: Problem, rng: random.Random) -> Example:
+    """What every model learns first: worked solutions."""
+    return answer(problem, problem.solution, rng)
+
+
+def teaching(problem: Problem, rng: random.Random) -> Example:
+    """What the teacher learns then: answering, standing firm, choosing."""
+    chance = rng.random()
+    if chance < 0.3:
+        return answering(problem, rng)
+    return firm_dialogue(problem, rng) if chance < 0.5 else choice(problem, rng)
+
+
+def behaving(problem: Problem, rng: random.Random) -> Example:
+    """What the base learns then: its habits, alone and under push-back or suggestion."""
+    chance = rng.random()
+    if chance < 0.25:
+        return answer(problem, habitual(problem, rng), rng)
+    return suggested(problem, rng) if chance < 0.35 else yielding_dialogue(problem, rng)
+
+
+def judging(problem: Problem, rng: random.Random) -> Example:
+    """What the judge learns then: verdicts, with some answering beside them."""
+    return answering(problem, rng) if rng.random() < 0.15 else verdict(problem, rng)

@@ -8,7 +8,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.playground import prompts as playground
@@ -209,7 +209,7 @@ def test_infinitely_unlikely_or_undefined_letters_are_absent() -> None:
 def row(item: int, ab: float | None, ba: float | None, **other: object) -> dict[str, object]:
     preference = pairwise.combine(ab, ba)
     base = {"item": f"i{item}", "cluster": None, "preference": preference, "ab": ab, "ba": ba}
-    return base | {"length_a": 100 + item, "length_b": 140 - item, "mass": 0.9, "reason": None} | other
+    return base | {"length_a": 1000 + item, "length_b": 1040 - item, "mass": 0.9, "reason": None} | other
 
 
 def measured(rows: list[dict[str, object]]) -> dict[str, Measure]:
@@ -259,7 +259,7 @@ def test_length_control_is_among_the_measures_or_refused_with_the_reason_in_the_
     found = measured(overlapping)
     assert found["win_rate_lc"].value == pytest.approx(0.5, abs=0.1)
     assert found["win_rate_lc"].low is not None
-    longer = [row(i, float(i % 2), 1.0, length_b=500 + i) for i in range(40)]
+    longer = [row(i, float(i % 2), 1.0, length_b=5000 + i) for i in range(40)]
     refused = measured(longer)["win_rate_lc"]
     assert (refused.value, refused.low, refused.high, refused.n) == (None, None, None, 40)
     reason = pairwise.details(longer)["length_controlled"]["reason"]
@@ -296,7 +296,7 @@ def test_rows_without_mass_or_lengths_leave_only_those_measures_empty() -> None:
 
 def test_the_details_are_plain_values_with_everything_a_section_shows() -> None:
     rows = [row(i, float(i % 3 > 0), 0.9) for i in range(60)]
-    found = pairwise.details(rows, edges=[110, 130])
+    found = pairwise.details(rows, edges=[1010, 1030])
     assert json.loads(json.dumps(found))["n_scored"] == 60
     assert [len(found[name]) for name in ("by_base_length", "by_student_length")] == [3, 3]
     assert sum(one["n"] for one in found["by_base_length"]) == 60
@@ -307,6 +307,7 @@ def test_the_details_are_plain_values_with_everything_a_section_shows() -> None:
     assert "training changed" in found["caption"]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 0.8])), min_size=1))
 def test_exchanging_the_answers_exchanges_the_win_rate(verdicts: list[tuple[float, float]]) -> None:
     there = measured([row(i, ab, ba) for i, (ab, ba) in enumerate(verdicts)])
