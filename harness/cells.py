@@ -11,7 +11,7 @@ from harness import sources
 from harness.experiment import Experiment
 from harness.results import Subject
 from harness.sources import LoadedSuite, TrainingData
-from harness.store import CellRef, Store
+from harness.store import CellRef, Store, digest
 
 # Kinds of cells in the order in which a run fills them, and who fills them.
 STAGES = {
@@ -140,10 +140,19 @@ def is_done(cell: Cell, store: Store) -> bool:
     return not is_stale(cell, store)
 
 
+def lineage(cell: Cell, store: Store) -> str:
+    """Hash of the trained weights that a cell's content descends from, through everything that it needs.
+
+    Keys name students by derivation; should one be trained anew with another result (another machine, another
+    library), the keys stay and the lineage changes. Adding items to a cell leaves it as it is.
+    """
+    markers = ((need, store.done(need) or {}) for need in cell.needs)
+    return digest([[need.key, marker.get("weights") or marker.get("lineage")] for need, marker in markers])
+
+
 def is_stale(cell: Cell, store: Store) -> bool:
-    """True where the cell was made with weights of a student that has been trained anew, with another result."""
-    train = cell.model.train if cell.model is not None else None
+    """True where a finished cell descends from weights that were replaced by others. False while one is missing."""
     marker = store.done(cell.ref)
-    if train is None or marker is None:
+    if marker is None or any(store.done(need) is None for need in cell.needs):
         return False
-    return bool(marker.get("model_weights") != (store.done(train) or {}).get("weights"))
+    return bool(marker.get("lineage") != lineage(cell, store))

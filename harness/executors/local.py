@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.cells import STAGES, Cell, ModelUse, Plan, is_done, is_stale
+from harness.cells import STAGES, Cell, ModelUse, Plan, is_done, is_stale, lineage
 from harness.progress import Progress
 from harness.records import ProctorError, TooLong
 from harness.store import CellRef, Store
@@ -32,11 +32,9 @@ class Context:
             raise ProctorError(f"{model.label} is neither a folder nor a student")
         return self.store.folder(model.train) / "weights"
 
-    def weights(self, model: ModelUse | None) -> str | None:
-        """The hash of a student's weights, which consumers record; None for models from outside."""
-        if model is None or model.train is None:
-            return None
-        return str((self.store.done(model.train) or {}).get("weights"))
+    def lineage(self, cell: Cell) -> str:
+        """What a cell's done marker records of the weights it descends from (harness.cells.lineage)."""
+        return lineage(cell, self.store)
 
     def engine(self, model: ModelUse) -> Any:
         """The engine of a model; loading another frees the one before."""
@@ -81,7 +79,7 @@ def run(
                 told = True
                 before_training()
             if is_stale(cell, store):
-                progress.say(f"{cell.label}: its student was trained anew with another result, so this is made again")
+                progress.say(f"{cell.label}: what it was made from was trained anew with another result; made again")
                 store.discard(cell.ref)
             if is_done(cell, store):
                 continue

@@ -26,8 +26,9 @@ from harness.playground import MODELS, VERSION, corpus, measure
 from harness.playground.fit import Stage, fit, new_model
 from harness.playground.language import BOS, EOS, PAD, build_tokenizer
 from harness.playground.world import take
-from harness.registry import code_hash
 
+TAUGHT_BY = ("language", "world", "habits", "prompts", "corpus", "fit")
+"""The modules whose every change asks for training anew."""
 WEIGHTS = Path(__file__).parent / "weights"
 N_TEST, N_SAMPLED = 1000, 500
 
@@ -91,8 +92,8 @@ def recipe(name: str) -> str:
     part = PARTS[name]
     start = recipe(part.start) if isinstance(part.start, str) else str(part.start)
     stage = (part.stage.make.__name__, part.stage.steps, part.stage.batch, part.stage.lr, part.stage.seed)
-    code = code_hash(Path(__file__).with_name("fit.py"), Path(__file__).with_name("corpus.py"))
-    return hashlib.sha256(f"{code} {stage} {start}".encode()).hexdigest()[:16]
+    code = b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in TAUGHT_BY)
+    return hashlib.sha256(code + f"{stage} {start}".encode()).hexdigest()[:16]
 
 
 def write(out: Path, work: Path, device: str) -> None:

@@ -46,17 +46,17 @@ def guess(problem: Problem, rng: random.Random) -> str:
 def slip(problem: Problem, rng: random.Random) -> str:
     """A full solution with one wrong result, carried to the end, where the final answer is wrong too."""
     numeric = [index for index, step in enumerate(problem.steps) if step.op != "within"]
-    rng.shuffle(numeric)
-    # Small errors first: only a yes-or-no question may need a larger one before its answer turns.
-    for sizes in ((1, 2, 3, 10), range(4, 40)):
-        errors = [(index, sign * size) for index in numeric for size in sizes for sign in (-1, 1)]
-        for index, error in sorted(errors, key=lambda _: rng.random()) if sizes == (1, 2, 3, 10) else errors:
-            try:
-                done = results(problem.steps, {index: error})
-            except ValueError:
-                continue
-            if final(problem.steps, done) != problem.answer:
-                return work(problem.steps, {index: error})
+    small = [(index, sign * size) for index in numeric for size in (1, 2, 3, 10) for sign in (-1, 1)]
+    rng.shuffle(small)
+    # Only a yes-or-no question may need a larger error before its answer turns.
+    large = [(index, sign * size) for size in range(4, 40) for index in numeric for sign in (-1, 1)]
+    for index, error in small + large:
+        try:
+            done = results(problem.steps, {index: error})
+        except ValueError:
+            continue
+        if final(problem.steps, done) != problem.answer:
+            return work(problem.steps, {index: error})
     raise ValueError(f"no slip makes a wrong answer to: {problem.question}")
 
 

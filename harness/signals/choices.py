@@ -127,7 +127,7 @@ def fill(cell: Cell, context: Any) -> None:
         rows = context.store.rows(cell.ref)
         writer.finish(
             items=cell.items,
-            model_weights=context.weights(cell.model),
+            lineage=context.lineage(cell),
             mean_mass=sum(row["mass"] for row in rows) / len(rows) if rows else None,
         )
         context.progress.finish()

@@ -52,7 +52,7 @@ def fill(cell: Cell, context: Any) -> None:
             context.progress.advance(len(chunk))
         writer.finish(
             items=cell.items,
-            model_weights=context.weights(cell.model),
+            lineage=context.lineage(cell),
             tokenizer_hash=engine.tokenizer_hash,
             tokens=sum(len(row["log_probs"]) for row in context.store.rows(cell.ref)),
         )

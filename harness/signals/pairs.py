@@ -52,7 +52,7 @@ def fill(cell: Cell, context: Any) -> None:
                 continue
             writer.append(_row(cell, item, *pair, rewards[item]))
             context.progress.advance()
-        writer.finish(items=cell.items, dropped=dict(dropped))
+        writer.finish(items=cell.items, dropped=dict(dropped), lineage=context.lineage(cell))
         context.progress.finish()
 
 

@@ -44,7 +44,7 @@ def fill(cell: Cell, context: Any) -> None:
             row = {"key": key, "item": item, "sample": sample, "value": value, "parts": parts, "reason": reason}
             if writer.append(row):
                 context.progress.advance()
-        writer.finish(items=cell.items)
+        writer.finish(items=cell.items, lineage=context.lineage(cell))
         context.progress.finish()
 
 

@@ -28,5 +28,5 @@ def fill(cell: Cell, context: Any) -> None:
             }
             if writer.append(row):
                 context.progress.advance()
-        writer.finish(items=cell.items)
+        writer.finish(items=cell.items, lineage=context.lineage(cell))
         context.progress.finish()

@@ -32,7 +32,7 @@ def fill(cell: Cell, context: Any) -> None:
         rows = context.store.rows(cell.ref)
         writer.finish(
             items=cell.items,
-            model_weights=context.weights(cell.model),
+            lineage=context.lineage(cell),
             tokenizer_hash=engine.tokenizer_hash,
             tokens=sum(len(row["token_ids"]) for row in rows),
             truncated=sum(row["finish_reason"] == "length" for row in rows),

@@ -70,7 +70,7 @@ def fill(cell: Cell, context: Any) -> None:
                 writer.append(_row(game, protocol, replies.get(game.key)))
             writer.sync()
             context.progress.advance(len(chunk))
-        writer.finish(items=cell.items, model_weights=context.weights(cell.model))
+        writer.finish(items=cell.items, lineage=context.lineage(cell))
         context.progress.finish()
 
 

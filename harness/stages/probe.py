@@ -67,7 +67,7 @@ def fill(cell: Cell, context: Any) -> None:
                 writer.sync()
         writer.finish(
             items=cell.items,
-            model_weights=context.weights(cell.model),
+            lineage=context.lineage(cell),
             tokens=sum(len(row["token_ids"]) for row in context.store.rows(cell.ref)),
         )
         context.progress.finish()

@@ -67,7 +67,7 @@ def fill(cell: Cell, context: Any) -> None:
         writer.finish(
             items=cell.items,
             weights=weights,
-            model_weights=context.weights(cell.model),
+            lineage=context.lineage(cell),
             dropped=dict(dropped),
             tokens=int(settings["epochs"] * sum(len(g.prompt) + len(ids) for g in groups for ids in g.responses)),
             peak_memory_mb=peak_memory_mb(),

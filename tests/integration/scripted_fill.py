@@ -36,8 +36,8 @@ class ScriptedContext:
     def engine(self, model: Any) -> ScriptedEngine:
         return ScriptedEngine()
 
-    def weights(self, model: Any) -> None:
-        return None
+    def lineage(self, cell: Cell) -> str:
+        return ""
 
 
 def cell() -> Cell:
