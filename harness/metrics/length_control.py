@@ -130,8 +130,8 @@ def length_controlled(
     win rate and whose interval then covers as little as 77%. `clusters` [n] stay whole in folds and resamples.
 
     The 95% interval is the percentile one of `draws` seeded resamples refitted at the same C (0: no interval). In the
-    minimal formula each limit is the farther one of that and of a robust t interval on the logit's scale, because
-    the percentiles alone cover 80% with 40 items and a win rate of 10%.
+    minimal formula each limit is the farthest of that, of a robust t interval on the logit's scale (the percentiles
+    alone cover 80% with 40 items and a win rate of 10%), and of the estimates under other shapes of the length effect.
 
     Raises:
         ValueError: no rows, unequal lengths, values out of range, or one of `difficulty` and `gamed` without the other.
@@ -160,6 +160,7 @@ def length_controlled(
     else:
         chosen = LIGHT if penalty is None else float(penalty)
     w = model.fits((chosen,))
+    forms = length_models.forms(y, a, b, chosen) if gamed is None else {}
     low = high = error = official = None
     if draws and not reason:
         drawn = model.resampled(chosen, labels, draws, seed)
@@ -167,7 +168,7 @@ def length_controlled(
         error = float(drawn.std(ddof=1)) if draws > 1 else None
         if gamed is None:
             other = length_models.sandwich_interval(model, w[0], labels)
-            low, high = min(low, other[0]), max(high, other[1])
+            low, high = min(low, other[0], *forms.values()), max(high, other[1], *forms.values())
     if gamed is not None and len(y) > 1:
         official = float(l1_logistic.sigmoid(model.at_zero @ w[0]).std(ddof=1) / np.sqrt(len(y)))
     return LengthControlled(
@@ -182,7 +183,7 @@ def length_controlled(
         n=len(y),
         overlap=shared,
         penalties=grid,
-        forms=length_models.forms(y, a, b, chosen) if gamed is None else {},
+        forms=forms,
         estimable=not reason,
         reason=reason,
     )

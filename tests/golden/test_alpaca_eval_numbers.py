@@ -176,3 +176,21 @@ def test_refitting_shows_more_uncertainty_than_the_official_error(published: Off
     assert found.standard_error > 3 * found.official_standard_error
     assert found.low is not None and found.high is not None and found.value is not None
     assert found.low < found.value < found.high
+
+
+def test_the_minimal_formula_reaches_the_official_number_or_is_refused(published: Official) -> None:
+    """It sees neither difficulty nor gamed rows, so that its answer is a prediction of the official one."""
+    apart, reached, refused = {}, [], 0
+    for model, rows in published.models.items():
+        found = length_controlled(rows.preferences, rows.length_a, rows.length_b, draws=200)
+        golden = float(published.leaderboard[model]["length_controlled_winrate"]) / 100
+        if found.value is None or found.low is None or found.high is None:
+            refused += 1
+            assert min(found.overlap.longer, found.overlap.shorter) < 0.1
+            continue
+        reached.append(found.low <= golden <= found.high)
+        if min(found.overlap.longer, found.overlap.shorter) > 0.3:
+            apart[model] = abs(found.value - golden)
+    assert (refused, len(reached), len(apart)) == (21, 9, 4)
+    assert max(apart.values()) < 0.007
+    assert sum(reached) >= 8
