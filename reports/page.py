@@ -97,7 +97,7 @@ def page_html(results: RunResults, sections: Iterable[Section]) -> str:
 def subtitle(results: RunResults) -> str:
     """One line on what was examined."""
     students = sum(subject.role == "student" for subject in results.subjects)
-    suites = {suite for _, suite, _ in results.measures}
+    suites = {suite for _, suite, _ in results.measures if not suite.startswith(("judges/", "probes/"))}
     return f"{plural(students, 'student')}, {plural(len(suites), 'suite')}, baseline {results.baseline}"
 
 

@@ -97,7 +97,7 @@ def gate_table(results: RunResults) -> Table:
     rows = []
     for gate in results.gates:
         why = [gate.reason]
-        if gate.needed is not None:
+        if gate.needed is not None and "would decide" not in gate.reason:
             why.append(f"about {count(gate.needed)} items would decide")
         if gate.level == "warn":
             why.append("warns, decides nothing")
