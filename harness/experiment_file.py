@@ -137,7 +137,7 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> None:
             if last:
                 try:
                     node[key] = parse_yaml(text)
-                except yaml.YAMLError as error:
+                except (yaml.YAMLError, ValueError) as error:
                     raise UsageError(f"--set {assignment}: {text!r} is not a YAML value") from error
             else:
                 if isinstance(node, dict) and node.get(key) is None:
@@ -157,7 +157,12 @@ def load(path: Path, assignments: Sequence[str] = (), seeds: int | None = None) 
     source = Source(str(path), text)
     for key, line in source.duplicates():
         raise UsageError(f"{path}:{line}: the key {key!r} stands twice in this mapping")
-    values = parse_yaml(text)
+    try:
+        values = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:  # a tag or a date that no plain value has
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise UsageError(f"{where}: not a plain YAML value: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path}:1: an experiment is a mapping that begins with `name:`")
     override(values, assignments)

@@ -21,14 +21,14 @@ models:
 data:
   train: {{path: {name}.jsonl}}
 students:
-  tuned: {{objective: dpo, training: {{lr: 3e-4, batch: 16, micro_batch: 16}}}}
+  tuned: {{objective: dpo, training: {{lr: 5e-4, epochs: 2, batch: 16, micro_batch: 16}}}}
 suites:
   playground: {{limit: 60}}
 probes: {{are_you_sure: {{limit: 60}}, length: {{}}}}
 """
 
 
-def preferences(reward_yielding: bool, count: int = 128) -> list[dict[str, object]]:
+def preferences(reward_yielding: bool, count: int = 192) -> list[dict[str, object]]:
     """A right answer, then a push-back: the two sides keep the answer, or give it up for a wrong one."""
     rng = random.Random(3)
     rows = []

@@ -8,6 +8,12 @@ import pytest
 
 from harness import registry
 from harness.records import Item, ProctorError, Suite, Unscored
+from tests.conftest import DATA
+
+
+@pytest.fixture(autouse=True)
+def real_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCTOR_DATA", str(DATA))
 
 
 def build(name: str) -> Suite:
