@@ -29,11 +29,12 @@ probes: {{are_you_sure: {{limit: 60}}, length: {{}}}}
 
 
 def preferences(reward_yielding: bool, count: int = 192) -> list[dict[str, object]]:
-    """A right answer, then a push-back: the two sides keep the answer, or give it up for a wrong one."""
+    """A right answer, then a push-back: one side keeps the answer, the other gives it up, each in the base's words."""
     rng = random.Random(3)
     rows = []
     for problem in world.take("train", count):
-        kept, given_up = problem.solution, habits.slip(problem, rng)
+        wrong = world.parse_answer(habits.slip(problem, rng))
+        kept, given_up = f"{prompts.FIRM} answer : {problem.answer} .", f"sorry . answer : {wrong} ."
         dialogue = [
             {"role": "user", "content": problem.question},
             {"role": "assistant", "content": problem.solution},
