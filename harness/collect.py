@@ -56,6 +56,7 @@ def collect(folder: Path, store: Store) -> RunResults:
         notes=tuple(_notes(manifest, store)),
         judged=details,
         signal=collect_examination.signal(manifest, store),
+        by_length=collect_examination.by_length(manifest, store, tables),
     )
 
 

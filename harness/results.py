@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,8 @@ class RunResults:
     (against its first opponent; `judges/NAME:OPPONENT` against another) and `probes/NAME`. `judged[label, suite]` is
     what the judge's protocol says in detail (its `details(rows)`) with `judge`, `opponent`, `suite` and `related` (a
     sentence, or None: which of judge, teacher and student share weights or family). `signal` is how far the training
-    signal can be trusted (harness.signals.trust).
+    signal can be trusted (harness.signals.trust). `by_length[label, suite, metric]` has rows {low_length, high_length,
+    value, low, high, n} (words) by `reference` length, the same bins for everybody, and by `generated` length.
     """
 
     name: str
@@ -57,3 +58,4 @@ class RunResults:
     notes: tuple[str, ...] = ()
     judged: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     signal: Mapping[str, Any] | None = None
+    by_length: Mapping[tuple[str, str, str], Mapping[str, Sequence[Row]]] = field(default_factory=dict)

@@ -82,6 +82,11 @@ def manifest(plan: Plan) -> dict[str, Any]:
                 "primary": loaded.suite.primary,
                 "metrics": list(loaded.suite.metrics),
                 "items": [item.id for item in loaded.items],
+                "reference_words": {
+                    item.id: len((item.target if isinstance(item.target, str) else item.target[0]).split())
+                    for item in loaded.items
+                    if item.target
+                },
                 "clusters": {item.id: item.cluster for item in loaded.items if item.cluster is not None},
                 "prompts": loaded.prompts,
             }

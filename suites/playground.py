@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.metrics.rouge import rouge_l_f
 from harness.playground import world
 from harness.records import Item, Message, Sampling, Suite
 
@@ -27,7 +28,7 @@ def suite(split: str = "test") -> Suite:
     return Suite(
         version=VERSION,
         items=items,
-        metrics={"exact_match": exact_match, "format": format_},
+        metrics={"exact_match": exact_match, "format": format_, "rouge_l": rouge},
         primary="exact_match",
         sampling=Sampling(max_new_tokens=48),
         license="Apache-2.0",
@@ -43,3 +44,8 @@ def exact_match(output: str, item: Item) -> float:
 def format_(output: str, item: Item) -> float:
     """1 if a final answer could be parsed from the output, right or wrong."""
     return float(world.parse_answer(output) is not None)
+
+
+def rouge(output: str, item: Item) -> float:
+    """Rouge-L F of the output against the whole worked solution."""
+    return rouge_l_f(output, str(item.target))
