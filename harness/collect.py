@@ -211,7 +211,7 @@ def _gate(
             )
         mine = {s.seed or 0: tables[s.label, suite, metric] for s in seeds}
         theirs = {s.seed or 0: tables[s.label, suite, metric] for s in by_student[than]}
-        return decide(rule, [evidence_seeds(mine, theirs)])
+        return decide(rule, [evidence_seeds(mine, theirs, label=f"{gate.student} ({len(seeds)} seeds)")])
     found: list[Evidence] = []
     for subject in seeds:
         where = (subject.label, suite, metric)

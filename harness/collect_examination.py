@@ -218,9 +218,8 @@ def signal(manifest: Manifest, store: Store) -> dict[str, Any] | None:
     for row in store.rows(refs["rollouts"]):
         if row["item"] in wanted:
             answers[row["item"]].append({"sample": row["sample"], "text": row["text"], "tokens": len(row["token_ids"])})
-    likelihood = {
-        (row["item"], row["sample"]): mean_log_likelihood(row["log_probs"]) for row in store.rows(refs["log_probs"])
-    }
+    scored = store.rows(refs["log_probs"]) if "log_probs" in refs else []
+    likelihood = {(row["item"], row["sample"]): mean_log_likelihood(row["log_probs"]) for row in scored}
     selected = selection(store.rows(refs["choices"]))
     everywhere = [(item, answer["sample"]) for item, group in answers.items() for answer in group]
     candidates: dict[str, dict[tuple[str, int], float | None]] = {}

@@ -194,11 +194,14 @@ def signal(book: CellBook, models: Models) -> dict[str, Any] | None:
     data = book.data()
     source = rollouts(book, models["base"], data)
     few = data.first(experiment.signal_prompts)
+    # with alpha 1 throughout, the likelihood is no candidate: nothing is computed for it
+    used = [student.rewards or experiment.rewards for student in students]
+    likelihood = any(rewards.weight < 1 for rewards in used)
     found: dict[str, Any] = {
         "rollouts": source.key,
         "items": [example.item.id for example in few.examples],
-        "alphas": list(ALPHAS),
-        "log_probs": log_probs(book, models["teacher"], source, few).key,
+        "alphas": list(ALPHAS) if likelihood else [1.0],
+        "log_probs": log_probs(book, models["teacher"], source, few).key if likelihood else None,
         "choices": choices(book, models["teacher"], source, experiment.rewards, few).key,
         "truth": None,
         "verdicts": None,

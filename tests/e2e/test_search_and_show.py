@@ -129,3 +129,9 @@ def test_the_report_has_judges_probes_and_signal(finished: Path) -> None:
     page = next((finished / "runs").glob("searched-*/report/report.md")).read_text()
     for text in ("judges/local", "are_you_sure", "trusted"):
         assert text in page
+
+
+def test_alpha_1_computes_no_likelihood(finished: Path, tmp_path: Path) -> None:
+    runs = ["--runs", str(tmp_path), "--set", "rewards={kind: mcq}", "--set", "students.sft.training.lr=5e-2"]
+    assert cli.main(["run", str(finished / "searched.yaml"), *runs]) == 0
+    assert not [ref for ref in iterate_cells(tmp_path) if ref.kind == "log_probs"]
