@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# A busy machine is no failure; and a run that decides over a change draws the same examples every time.
+settings.register_profile("proctor", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("proctor")
 
 DATA = Path(os.environ.get("PROCTOR_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

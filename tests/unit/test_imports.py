@@ -1,11 +1,10 @@
-"""Who may import whom, the registry's folders, and how fast the command line starts."""
+"""Who may import whom, how long files are, and what the command line loads before it knows the command."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,19 +130,10 @@ def test_files_are_rooms_of_at_most_500_lines() -> None:
 HEAVY = "{'torch', 'transformers', 'pandas', 'pydantic', 'scipy', 'numpy'}"
 
 
-def test_help_loads_nothing_heavy_and_starts_fast() -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = f"import sys; from harness import cli; cli.parser().format_help(); print(sorted({HEAVY} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
-
-    def seconds(*arguments: str) -> float:
-        began = time.monotonic()
-        subprocess.run([sys.executable, *arguments], capture_output=True, check=True, cwd=ROOT)
-        return time.monotonic() - began
-
-    bare = min(seconds("-c", "pass") for _ in range(5))
-    help_ = min(seconds("-m", "harness.cli", "--help") for _ in range(5))
-    assert help_ < bare + 0.4, f"--help took {help_:.2f} s, a bare start {bare:.2f} s"
 
 
 def test_planning_and_engines_of_others_import_no_torch() -> None:
