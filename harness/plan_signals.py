@@ -92,6 +92,8 @@ def rollouts(book: CellBook, start: ModelUse, data: TrainingData) -> CellRef:
     settings = book.experiment.rollouts
     if settings.n < 2:
         raise UsageError("rollouts.n must be at least 2: a preference needs two answers")
+    if settings.rounds != 1:
+        raise UsageError("rollouts.rounds above 1 (sampling anew from the updated student) is not available")
     if settings.temperature == 0:
         raise UsageError("rollouts.temperature must be above 0: greedy answers are all alike")
     sampling = Sampling(

@@ -143,3 +143,15 @@ def test_outputs_of_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "without an output" in fails(capsys, "score", "playground", "out.jsonl")
     assert "say which suite" in fails(capsys, "compare", "out.jsonl", "out.jsonl", code=2)
     assert "no suite named" in fails(capsys, "score", "playgroun", "out.jsonl", code=2)
+
+
+def test_what_is_not_available_says_so_before_any_work(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = ("--set", "students.sft.objective=dpo", "--set", "models.teacher={path: base}")
+    for assignment, message in (
+        ("rollouts.rounds=2", "rounds above 1"),
+        ("rollouts.temperature=0", "temperature must be above 0"),
+        ("rewards={kind: judge}", "rewards of kind 'judge'"),
+        ("data.train={hub: some/data}", "read from local files"),
+    ):
+        assert message in fails(capsys, "run", "bad.yaml", *pairs, "--set", assignment, code=2)
+    assert not list((place / "runs").rglob("rows.jsonl"))
